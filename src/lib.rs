@@ -1,0 +1,1 @@
+//! `user-otp`: turns OTP requests on Kafka into SMS and email records, exactly once.

@@ -1,0 +1,2 @@
+//! The `user-otp` binary.
+fn main() {}
