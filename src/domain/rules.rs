@@ -135,7 +135,7 @@ impl NumberRules {
             Check::Full => match pattern.judge(number.expose()) {
                 Verdict::Match => Ok((number, code)),
                 Verdict::Mismatch => Err(NumberFault::Mismatch(pattern.as_str().to_owned())),
-                Verdict::None => Err(NumberFault::BrokenPattern),
+                Verdict::Broken => Err(NumberFault::BrokenPattern),
             },
         }
     }
