@@ -815,7 +815,7 @@ proptest! {
     /// What is printed means what was meant, down to the last odd character.
     #[test]
     fn the_printed_configuration_reads_back(
-        module in any::<String>(),
+        module in "(\\PC|[\n\r\t\"\\\\\u{7f}\u{85}]){0,8}",
         message in any::<String>(),
         rack in any::<String>(),
         delay in 1_u64..=250,
@@ -833,8 +833,8 @@ proptest! {
                 e.iter().map(|s| (s.key.clone(), s.value.clone())).collect()
             };
             prop_assert_eq!(values(&again), values(&effective), "{}", printed);
-            let lines = printed.lines().filter(|line| line.contains("  # ")).count();
-            prop_assert!(lines >= effective.iter().count(), "{}", printed);
+            let lines = printed.lines().filter(|line| !line.is_empty() && !line.starts_with('['));
+            prop_assert_eq!(lines.count(), effective.iter().count(), "{}", printed);
         }
     }
 }
