@@ -624,6 +624,52 @@ fn properties_of_librdkafka_come_from_file_and_environment() {
 }
 
 #[rstest]
+fn what_the_guarantee_depends_on_is_not_free(
+    #[values(
+        "acks",
+        "allow.auto.create.topics",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "isolation.level",
+        "metadata.broker.list",
+        "partition.assignment.strategy",
+        "partitioner",
+        "request.required.acks",
+        "transactional.id"
+    )]
+    name: &str,
+) {
+    let line = wrong(&format!("kafka.\"{name}\" = \"x\""));
+    assert!(
+        line.starts_with(&format!("kafka.{name}: is not free: ")),
+        "{line}"
+    );
+    let line = wrong_env(&variable_of(&format!("kafka.{name}")), "x");
+    assert!(
+        line.starts_with(&format!("kafka.{name}: is not free: ")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_message_stays_in_its_line_whatever_is_in_a_name() {
+    let line = wrong_env("USER_OTP__A\nB", "x");
+    assert_eq!(
+        line,
+        "a\\nb: is no setting of user-otp (environment USER_OTP__A\\nB)"
+    );
+    let path = Path::new("a\nb.toml");
+    let (_, effective) = Config::load(Some((path, "engine.lane = 5")), []).expect("valid");
+    let origin = effective.origin("engine.lane").map(ToString::to_string);
+    assert_eq!(origin.as_deref(), Some("file a\\nb.toml, line 1"));
+}
+
+#[rstest]
 #[case("pod-7f9c", "pod-7f9c")]
 #[case("my host!", "my-host-")]
 #[case("", "localhost")]
