@@ -4,6 +4,7 @@ pub mod config;
 pub mod decide;
 pub mod domain;
 pub mod engine;
+pub mod handler;
 pub mod messages;
 pub mod notification;
 pub mod ops;
