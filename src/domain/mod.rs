@@ -1,0 +1,2 @@
+//! The words of the domain, parsed once at the edge and never checked again.
+pub mod rejection;
