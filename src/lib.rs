@@ -4,3 +4,9 @@ pub mod domain;
 pub mod engine;
 pub mod notification;
 pub mod outcome;
+
+/// The commands.
+pub mod ops {
+    pub mod topics;
+}
+pub mod topics;
