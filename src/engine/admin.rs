@@ -240,14 +240,11 @@ impl Admin {
                 continue;
             };
             match topic.error().map(RDKafkaErrorCode::from) {
-                None => {
+                // Without a leader it exists all the same.
+                None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {
                     found.insert(name.clone(), shape(topic));
                 }
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
-                // It exists, but has no leader this moment.
-                Some(RDKafkaErrorCode::LeaderNotAvailable) => {
-                    found.insert(name.clone(), shape(topic));
-                }
                 Some(code) => return Err(topic_error("look up", name, code)),
             }
         }
