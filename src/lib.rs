@@ -9,4 +9,5 @@ pub mod messages;
 pub mod notification;
 pub mod ops;
 pub mod outcome;
+pub mod topics;
 pub mod wire;

@@ -45,6 +45,7 @@ use self::vitals::Vitals;
 use crate::clock::Clock;
 use crate::handler::Handler;
 
+pub mod admin;
 pub mod clients;
 mod consumer;
 mod core;
