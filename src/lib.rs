@@ -1,6 +1,9 @@
 //! `user-otp`: turns OTP requests on Kafka into SMS and email records, exactly once.
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod egov;
 pub mod engine;
 pub mod notification;
+pub mod ops;
 pub mod outcome;
