@@ -60,9 +60,37 @@ impl fmt::Display for Effective {
 
 fn line(setting: &Setting) -> (String, &Origin) {
     let (_, key) = split(&setting.key);
-    let bare = !key.contains('.');
-    let (quote, value) = (if bare { "" } else { "\"" }, &setting.value);
+    let quote = if key.contains('.') { "\"" } else { "" };
+    let value = literal(&setting.value);
     (format!("{quote}{key}{quote} = {value}"), &setting.origin)
+}
+
+/// TOML in one line: the library would spread a text with line breaks over several.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("\"{}\"", escape(text)),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(literal).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Table(_) => value.to_string(),
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => escaped.extend(['\\', c]),
+            c if c.is_control() => escaped.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 fn split(key: &str) -> (&str, &str) {
