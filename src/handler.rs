@@ -17,20 +17,11 @@ use crate::decide::{Recipients, decide};
 use crate::domain::request::{OtpRequest, Submission};
 use crate::domain::secret::Otp;
 use crate::domain::tenant::Tenancy;
-use crate::egov::{Call, CallError, Services, TextsFor};
+use crate::egov::{Call, CallError, Queue, Services, TextsFor};
 use crate::known_topics::KnownTopics;
 use crate::messages;
 use crate::notification;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Published, Setback, Stage};
-
-/// In which queue a request's calls wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
-    /// Somebody waits for it.
-    Live,
-    /// A command sent it again; it takes what nobody live waits for.
-    Job,
-}
 
 /// What goes with a request besides the request itself.
 #[derive(Debug, Clone)]

@@ -13,7 +13,8 @@ use super::headers;
 use super::lanes::LaneId;
 use crate::clock::EpochMs;
 use crate::domain::request::{DecodeError, Submission};
-use crate::handler::{Context, Queue};
+use crate::egov::Queue;
+use crate::handler::Context;
 
 /// Where a record is: `topic-partition-offset` in text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
