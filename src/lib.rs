@@ -1,12 +1,13 @@
 //! `user-otp`: turns OTP requests on Kafka into SMS and email records, exactly once.
 pub mod clock;
+pub mod config;
+pub mod decide;
 pub mod domain;
 pub mod engine;
+pub mod handler;
+pub mod messages;
 pub mod notification;
+pub mod ops;
 pub mod outcome;
-
-/// The commands.
-pub mod ops {
-    pub mod topics;
-}
 pub mod topics;
+pub mod wire;

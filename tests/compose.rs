@@ -150,6 +150,24 @@ fn only_kafka_and_user_otp_settings_are_set_and_as_text() {
 }
 
 #[test]
+fn every_setting_of_ours_is_one_that_exists() {
+    let defaults: toml::Table = include_str!("../config/default.toml")
+        .parse()
+        .expect("config/default.toml is TOML");
+    for (_, service) in services().into_iter().filter(|(name, _)| name != "kafka") {
+        let settings = service
+            .as_mapping_get("environment")
+            .map(pairs)
+            .unwrap_or_default();
+        for (key, _) in settings {
+            let path = key.trim_start_matches("USER_OTP__").to_lowercase();
+            let (section, name) = path.split_once("__").expect("USER_OTP__SECTION__KEY");
+            assert!(defaults[section].get(name).is_some(), "{key}");
+        }
+    }
+}
+
+#[test]
 fn addresses_name_services_of_this_file() {
     let known: Vec<_> = services().into_iter().map(|(name, _)| name).collect();
     let settings = pairs(
