@@ -1,4 +1,5 @@
 //! The commands for operators: each takes what it needs and returns what to print.
 
 pub mod config;
+pub mod standin;
 pub mod topics;
