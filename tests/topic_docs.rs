@@ -4,6 +4,7 @@
 #![expect(clippy::panic, reason = "a helper that cannot go on says with what")]
 
 use serde_json::Value;
+use user_otp::engine::headers;
 use user_otp::outcome::{Code, Disposition, FinalOutcome, Stage};
 use user_otp::topics::{Role, TopicSpec, catalog};
 
@@ -93,6 +94,39 @@ fn a_sample_has_the_properties_of_its_schema() {
                 "{role:?}: {name} is missing"
             );
         }
+    }
+}
+
+#[test]
+fn the_readme_knows_every_header() {
+    let ours = [
+        headers::EVENT_ID,
+        headers::DEADLINE,
+        headers::SOURCE,
+        headers::RECEIVED,
+        headers::ATTEMPT,
+        headers::CHARGED,
+        headers::DISPOSITION,
+        headers::ERROR_CODE,
+        headers::ERROR_STAGE,
+        headers::FIRST_FAILED,
+        headers::FAILED,
+        headers::TENANT,
+        headers::TYPE,
+        headers::VALUE_SIZE,
+        headers::VALUE_SHA256,
+        headers::TRACEPARENT,
+        headers::CORRELATION_ID,
+        headers::TENANT_ID,
+        headers::DLQ_TOPIC,
+        headers::DLQ_PARTITION,
+        headers::DLQ_OFFSET,
+        headers::DLQ_GROUP,
+        headers::DLQ_DELIVERY_COUNT,
+        headers::DLQ_MESSAGE,
+    ];
+    for name in ours.into_iter().chain(headers::REPLAY) {
+        assert!(README.contains(&format!("`{name}`")), "{name}");
     }
 }
 
