@@ -1,0 +1,4 @@
+//! The engine.
+pub mod lanes;
+pub mod offsets;
+pub mod tag;
