@@ -44,6 +44,11 @@ impl Record {
         Some(std::str::from_utf8(value.as_deref().expect("a header of ours has a value")).expect("our headers are UTF-8"))
     }
 
+    /// The names of its headers, in order.
+    pub(crate) fn header_names(&self) -> Vec<&str> {
+        self.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// A header that holds a moment or a count.
     pub(crate) fn number(&self, name: &str) -> i64 {
         let text = self.header(name).unwrap_or_else(|| panic!("no header {name} at {}", self.position()));
@@ -170,11 +175,11 @@ impl Kafka {
         deleted.expect("the broker deletes the records");
     }
 
-    /// Every topic whose name begins with `prefix`.
-    pub(crate) fn topics(&self, prefix: &str) -> Vec<String> {
+    /// Every topic with `part` in its name.
+    pub(crate) fn topics(&self, part: &str) -> Vec<String> {
         let metadata = self.reader("topics").fetch_metadata(None, PATIENCE).expect("the broker answers");
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
-        names.filter(|name| name.starts_with(prefix)).collect()
+        names.filter(|name| name.contains(part)).collect()
     }
 
     pub(crate) fn partitions(&self, topic: &str) -> Vec<i32> {
@@ -353,5 +358,57 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rdkafka::ClientConfig;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+    use super::{Committed, Draft, Place};
+    use crate::world::World;
+
+    #[test]
+    fn the_reader_sees_all_that_is_committed_and_nothing_else() {
+        let world = World::new();
+        let topic = &world.topics.requests;
+        let place = world.publish(&Draft::of("plain").key("k").partition(1).timestamp(1_000_000_000_000).header("h", "v"));
+        assert_eq!(place, Place { partition: 1, offset: 0 });
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &world.kafka.broker)
+            .set("transactional.id", &world.name)
+            .create()
+            .unwrap();
+        let limit = Duration::from_secs(60);
+        producer.init_transactions(limit).unwrap();
+        for (value, commits) in [("aborted", false), ("committed", true)] {
+            producer.begin_transaction().unwrap();
+            producer.send(BaseRecord::<(), str>::to(topic).partition(1).payload(value)).unwrap();
+            producer.flush(limit).unwrap();
+            if commits { producer.commit_transaction(limit) } else { producer.abort_transaction(limit) }.unwrap();
+        }
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::<(), str>::to(topic).partition(1).payload("open")).unwrap();
+        producer.flush(limit).unwrap();
+
+        let records = world.kafka.read(topic);
+        assert_eq!(records.iter().map(super::Record::text).collect::<Vec<_>>(), ["plain", "committed"]);
+        assert_eq!((records[0].key_text(), records[0].timestamp), ("k", 1_000_000_000_000));
+        assert_eq!((records[0].header("h"), records[0].header_names()), (Some("v"), vec!["h"]));
+        assert_eq!(world.kafka.ends(topic).into_values().collect::<Vec<_>>(), [0, 5], "up to the open transaction");
+        assert_eq!(world.kafka.read(&format!("{}.not-there", world.name)), []);
+        producer.abort_transaction(limit).unwrap();
+
+        let committed = Committed { offset: 3, metadata: "theirs".to_owned() };
+        let partition = (topic.clone(), 1);
+        world.kafka.commit(&world.name, &[(partition.clone(), committed.clone())]);
+        let found = world.kafka.committed(&world.name, topic);
+        assert_eq!(found.get(&partition), Some(&Some(committed)));
+        assert_eq!(found.get(&(topic.clone(), 0)), Some(&None));
+        world.kafka.delete_records(topic, 1, 1);
+        assert_eq!(world.kafka.read(topic).len(), 1);
     }
 }
