@@ -42,6 +42,13 @@ fn script(dir: &Path, arguments: &[&str]) -> String {
         .output()
         .expect("scripts/kafka runs");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "scripts/kafka {arguments:?} failed:\n{stderr}");
-    String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned()
+    assert!(
+        output.status.success(),
+        "scripts/kafka {arguments:?} failed:\n{stderr}"
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -40,8 +40,14 @@ impl Record {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key == name);
         let (_, value) = found.next()?;
-        assert!(found.next().is_none(), "header {name} is there more than once");
-        Some(std::str::from_utf8(value.as_deref().expect("a header of ours has a value")).expect("our headers are UTF-8"))
+        assert!(
+            found.next().is_none(),
+            "header {name} is there more than once"
+        );
+        Some(
+            std::str::from_utf8(value.as_deref().expect("a header of ours has a value"))
+                .expect("our headers are UTF-8"),
+        )
     }
 
     /// The names of its headers, in order.
@@ -51,16 +57,21 @@ impl Record {
 
     /// A header that holds a moment or a count.
     pub(crate) fn number(&self, name: &str) -> i64 {
-        let text = self.header(name).unwrap_or_else(|| panic!("no header {name} at {}", self.position()));
-        text.parse().unwrap_or_else(|_| panic!("header {name} is not a number"))
+        let text = self
+            .header(name)
+            .unwrap_or_else(|| panic!("no header {name} at {}", self.position()));
+        text.parse()
+            .unwrap_or_else(|_| panic!("header {name} is not a number"))
     }
 
     pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(self.value.as_deref().expect("a record with a value")).expect("a record of text")
+        std::str::from_utf8(self.value.as_deref().expect("a record with a value"))
+            .expect("a record of text")
     }
 
     pub(crate) fn key_text(&self) -> &str {
-        std::str::from_utf8(self.key.as_deref().expect("a record with a key")).expect("a key of text")
+        std::str::from_utf8(self.key.as_deref().expect("a record with a key"))
+            .expect("a key of text")
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -80,7 +91,10 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn of(value: impl Into<Vec<u8>>) -> Self {
-        Self { value: Some(value.into()), ..Self::default() }
+        Self {
+            value: Some(value.into()),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
@@ -139,46 +153,76 @@ impl Kafka {
             .set("partitioner", "murmur2_random")
             .create()
             .expect("a producer");
-        let admin = ClientConfig::new().set("bootstrap.servers", broker).create().expect("an admin client");
-        Self { broker: broker.to_owned(), handle, producer, admin }
+        let admin = ClientConfig::new()
+            .set("bootstrap.servers", broker)
+            .create()
+            .expect("an admin client");
+        Self {
+            broker: broker.to_owned(),
+            handle,
+            producer,
+            admin,
+        }
     }
 
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let topic = settings
-            .iter()
-            .fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| topic.set(key, value));
-        let created = self.handle.block_on(self.admin.create_topics([&topic], &options()));
-        created.expect("the broker answers")[0].as_ref().expect("the topic is created");
+        let topic = settings.iter().fold(
+            NewTopic::new(name, partitions, TopicReplication::Fixed(1)),
+            |topic, (key, value)| topic.set(key, value),
+        );
+        let created = self
+            .handle
+            .block_on(self.admin.create_topics([&topic], &options()));
+        created.expect("the broker answers")[0]
+            .as_ref()
+            .expect("the topic is created");
         // A new topic is unknown to a client for a moment: ask until it has all its leaders.
         let reader = self.reader("new-topic");
         wait_until("the new topic has leaders", || {
-            let metadata = reader.fetch_metadata(Some(name), PATIENCE).expect("the broker answers");
+            let metadata = reader
+                .fetch_metadata(Some(name), PATIENCE)
+                .expect("the broker answers");
             let found = metadata.topics().iter().find(|topic| topic.name() == name);
             found.is_some_and(|topic| {
                 topic.error().is_none()
                     && topic.partitions().len() == usize::try_from(partitions).unwrap_or_default()
-                    && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+                    && topic
+                        .partitions()
+                        .iter()
+                        .all(|partition| partition.leader() >= 0)
             })
         });
     }
 
     pub(crate) fn delete_topics(&self, names: &[&str]) {
-        let deleted = self.handle.block_on(self.admin.delete_topics(names, &options()));
+        let deleted = self
+            .handle
+            .block_on(self.admin.delete_topics(names, &options()));
         deleted.expect("the broker answers");
     }
 
     /// Removes what is before `offset`, as retention does.
     pub(crate) fn delete_records(&self, topic: &str, partition: i32, before: i64) {
         let mut offsets = TopicPartitionList::new();
-        offsets.add_partition_offset(topic, partition, Offset::Offset(before)).expect("a valid offset");
-        let deleted = self.handle.block_on(self.admin.delete_records(&offsets, &options()));
+        offsets
+            .add_partition_offset(topic, partition, Offset::Offset(before))
+            .expect("a valid offset");
+        let deleted = self
+            .handle
+            .block_on(self.admin.delete_records(&offsets, &options()));
         deleted.expect("the broker deletes the records");
     }
 
     /// Every topic with `part` in its name.
     pub(crate) fn topics(&self, part: &str) -> Vec<String> {
-        let metadata = self.reader("topics").fetch_metadata(None, PATIENCE).expect("the broker answers");
-        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        let metadata = self
+            .reader("topics")
+            .fetch_metadata(None, PATIENCE)
+            .expect("the broker answers");
+        let names = metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned());
         names.filter(|name| name.contains(part)).collect()
     }
 
@@ -196,16 +240,27 @@ impl Kafka {
         let sent: Vec<_> = drafts.iter().map(|draft| self.send(topic, draft)).collect();
         let places = sent.into_iter().map(|delivery| {
             let delivered = self.handle.block_on(delivery).expect("the producer lives");
-            let delivery = delivered.unwrap_or_else(|(error, _)| panic!("a record for {topic} was not written: {error}"));
-            Place { partition: delivery.partition, offset: delivery.offset }
+            let delivery = delivered.unwrap_or_else(|(error, _)| {
+                panic!("a record for {topic} was not written: {error}")
+            });
+            Place {
+                partition: delivery.partition,
+                offset: delivery.offset,
+            }
         });
         places.collect()
     }
 
     fn send(&self, topic: &str, draft: &Draft) -> rdkafka::producer::DeliveryFuture {
-        let headers = draft.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: value.as_deref() })
-        });
+        let headers = draft
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: value.as_deref(),
+                })
+            });
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
         record.key = draft.key.as_deref();
         record.payload = draft.value.as_deref();
@@ -215,9 +270,13 @@ impl Kafka {
         loop {
             match self.producer.send_result(record) {
                 Ok(delivery) => return delivery,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) if Instant::now() < deadline => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again))
+                    if Instant::now() < deadline =>
+                {
                     record = again;
-                    self.producer.flush(Timeout::After(PATIENCE)).expect("the queue empties");
+                    self.producer
+                        .flush(Timeout::After(PATIENCE))
+                        .expect("the queue empties");
                 }
                 Err((error, _)) => panic!("a record for {topic} was not taken: {error}"),
             }
@@ -231,14 +290,18 @@ impl Kafka {
         let partitions = partitions(&consumer, topic);
         let mut from = TopicPartitionList::new();
         for partition in &partitions {
-            from.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
+            from.add_partition_offset(topic, *partition, Offset::Beginning)
+                .expect("a valid offset");
         }
         consumer.assign(&from).expect("a valid assignment");
         let mut records = Vec::new();
         let mut open = partitions.len();
         let deadline = Instant::now() + PATIENCE;
         while open > 0 {
-            assert!(Instant::now() < deadline, "{topic} was not read to its end within {PATIENCE:?}");
+            assert!(
+                Instant::now() < deadline,
+                "{topic} was not read to its end within {PATIENCE:?}"
+            );
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => records.push(record(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
@@ -254,24 +317,37 @@ impl Kafka {
     pub(crate) fn ends(&self, topic: &str) -> BTreeMap<Partition, i64> {
         let reader = self.reader("ends");
         let ends = partitions(&reader, topic).into_iter().map(|partition| {
-            let (_, end) = reader.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers");
+            let (_, end) = reader
+                .fetch_watermarks(topic, partition, PATIENCE)
+                .expect("the broker answers");
             ((topic.to_owned(), partition), end)
         });
         ends.collect()
     }
 
     /// What the group has committed for the partitions of a topic; none: nothing.
-    pub(crate) fn committed(&self, group: &str, topic: &str) -> BTreeMap<Partition, Option<Committed>> {
+    pub(crate) fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+    ) -> BTreeMap<Partition, Option<Committed>> {
         let consumer = self.member(group);
         let mut asked = TopicPartitionList::new();
         for partition in partitions(&consumer, topic) {
             asked.add_partition(topic, partition);
         }
-        let answer = consumer.committed_offsets(asked, PATIENCE).expect("the broker answers");
+        let answer = consumer
+            .committed_offsets(asked, PATIENCE)
+            .expect("the broker answers");
         let committed = answer.elements().into_iter().map(|element| {
-            element.error().expect("the broker answers for each partition");
+            element
+                .error()
+                .expect("the broker answers for each partition");
             let committed = match element.offset() {
-                Offset::Offset(offset) => Some(Committed { offset, metadata: element.metadata().to_owned() }),
+                Offset::Offset(offset) => Some(Committed {
+                    offset,
+                    metadata: element.metadata().to_owned(),
+                }),
                 _ => None,
             };
             ((element.topic().to_owned(), element.partition()), committed)
@@ -284,14 +360,17 @@ impl Kafka {
         let consumer = self.member(group);
         let mut list = TopicPartitionList::new();
         for ((topic, partition), committed) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(committed.offset)).expect("a valid offset");
+            list.add_partition_offset(topic, *partition, Offset::Offset(committed.offset))
+                .expect("a valid offset");
             let mut element = list.find_partition(topic, *partition).expect("just added");
             if !committed.metadata.is_empty() {
                 element.set_metadata(&committed.metadata);
             }
         }
         // The members that left may count for a moment more.
-        wait_until("the group takes the commit", || consumer.commit(&list, CommitMode::Sync).is_ok());
+        wait_until("the group takes the commit", || {
+            consumer.commit(&list, CommitMode::Sync).is_ok()
+        });
     }
 
     fn member(&self, group: &str) -> BaseConsumer {
@@ -301,7 +380,10 @@ impl Kafka {
 
     fn reader(&self, name: &str) -> BaseConsumer {
         let mut config = self.reader_config();
-        config.set("group.id", format!("it-{name}")).create().expect("a consumer")
+        config
+            .set("group.id", format!("it-{name}"))
+            .create()
+            .expect("a consumer")
     }
 
     fn reader_config(&self) -> ClientConfig {
@@ -330,25 +412,46 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
-        assert!(Instant::now() < deadline, "after {DEADLINE:?} still not: {what}");
-        #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
+        assert!(
+            Instant::now() < deadline,
+            "after {DEADLINE:?} still not: {what}"
+        );
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the pause between two looks at a condition"
+        )]
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+    AdminOptions::new()
+        .operation_timeout(Some(PATIENCE))
+        .request_timeout(Some(PATIENCE))
 }
 
 fn partitions(client: &BaseConsumer, topic: &str) -> Vec<i32> {
-    let metadata = client.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
+    let metadata = client
+        .fetch_metadata(Some(topic), PATIENCE)
+        .expect("the broker answers");
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    found.map(|found| found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()).unwrap_or_default()
+    found
+        .map(|found| {
+            found
+                .partitions()
+                .iter()
+                .map(rdkafka::metadata::MetadataPartition::id)
+                .collect()
+        })
+        .unwrap_or_default()
 }
 
 fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+            .collect()
     });
     Record {
         topic: message.topic().to_owned(),
@@ -375,8 +478,20 @@ mod tests {
     fn the_reader_sees_all_that_is_committed_and_nothing_else() {
         let world = World::new();
         let topic = &world.topics.requests;
-        let place = world.publish(&Draft::of("plain").key("k").partition(1).timestamp(1_000_000_000_000).header("h", "v"));
-        assert_eq!(place, Place { partition: 1, offset: 0 });
+        let place = world.publish(
+            &Draft::of("plain")
+                .key("k")
+                .partition(1)
+                .timestamp(1_000_000_000_000)
+                .header("h", "v"),
+        );
+        assert_eq!(
+            place,
+            Place {
+                partition: 1,
+                offset: 0
+            }
+        );
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &world.kafka.broker)
             .set("transactional.id", &world.name)
@@ -386,25 +501,56 @@ mod tests {
         producer.init_transactions(limit).unwrap();
         for (value, commits) in [("aborted", false), ("committed", true)] {
             producer.begin_transaction().unwrap();
-            producer.send(BaseRecord::<(), str>::to(topic).partition(1).payload(value)).unwrap();
+            producer
+                .send(BaseRecord::<(), str>::to(topic).partition(1).payload(value))
+                .unwrap();
             producer.flush(limit).unwrap();
-            if commits { producer.commit_transaction(limit) } else { producer.abort_transaction(limit) }.unwrap();
+            if commits {
+                producer.commit_transaction(limit)
+            } else {
+                producer.abort_transaction(limit)
+            }
+            .unwrap();
         }
         producer.begin_transaction().unwrap();
-        producer.send(BaseRecord::<(), str>::to(topic).partition(1).payload("open")).unwrap();
+        producer
+            .send(
+                BaseRecord::<(), str>::to(topic)
+                    .partition(1)
+                    .payload("open"),
+            )
+            .unwrap();
         producer.flush(limit).unwrap();
 
         let records = world.kafka.read(topic);
-        assert_eq!(records.iter().map(super::Record::text).collect::<Vec<_>>(), ["plain", "committed"]);
-        assert_eq!((records[0].key_text(), records[0].timestamp), ("k", 1_000_000_000_000));
-        assert_eq!((records[0].header("h"), records[0].header_names()), (Some("v"), vec!["h"]));
-        assert_eq!(world.kafka.ends(topic).into_values().collect::<Vec<_>>(), [0, 5], "up to the open transaction");
+        assert_eq!(
+            records.iter().map(super::Record::text).collect::<Vec<_>>(),
+            ["plain", "committed"]
+        );
+        assert_eq!(
+            (records[0].key_text(), records[0].timestamp),
+            ("k", 1_000_000_000_000)
+        );
+        assert_eq!(
+            (records[0].header("h"), records[0].header_names()),
+            (Some("v"), vec!["h"])
+        );
+        assert_eq!(
+            world.kafka.ends(topic).into_values().collect::<Vec<_>>(),
+            [0, 5],
+            "up to the open transaction"
+        );
         assert_eq!(world.kafka.read(&format!("{}.not-there", world.name)), []);
         producer.abort_transaction(limit).unwrap();
 
-        let committed = Committed { offset: 3, metadata: "theirs".to_owned() };
+        let committed = Committed {
+            offset: 3,
+            metadata: "theirs".to_owned(),
+        };
         let partition = (topic.clone(), 1);
-        world.kafka.commit(&world.name, &[(partition.clone(), committed.clone())]);
+        world
+            .kafka
+            .commit(&world.name, &[(partition.clone(), committed.clone())]);
         let found = world.kafka.committed(&world.name, topic);
         assert_eq!(found.get(&partition), Some(&Some(committed)));
         assert_eq!(found.get(&(topic.clone(), 0)), Some(&None));

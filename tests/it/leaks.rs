@@ -13,11 +13,15 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// The first line of `text` with a secret in it.
     pub(crate) fn leak<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let words: std::collections::HashSet<&str> = self.words.iter().map(String::as_str).collect();
-        let texts: std::collections::BTreeSet<&str> = self.texts.iter().map(String::as_str).collect();
+        let words: std::collections::HashSet<&str> =
+            self.words.iter().map(String::as_str).collect();
+        let texts: std::collections::BTreeSet<&str> =
+            self.texts.iter().map(String::as_str).collect();
         text.lines().find(|line| {
             let without_time = without_times(line);
-            without_time.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| words.contains(word))
+            without_time
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .any(|word| words.contains(word))
                 || texts.iter().any(|secret| line.contains(secret))
         })
     }
@@ -34,7 +38,11 @@ fn without_times(line: &str) -> String {
         kept.push('.');
         let after = &after[1..];
         let seconds = before.len() >= 3 && before.as_bytes()[before.len() - 3] == b':';
-        rest = if seconds { after.trim_start_matches(|c: char| c.is_ascii_digit()) } else { after };
+        rest = if seconds {
+            after.trim_start_matches(|c: char| c.is_ascii_digit())
+        } else {
+            after
+        };
     }
     kept + rest
 }
@@ -44,19 +52,33 @@ mod tests {
     use super::Secrets;
 
     fn secrets() -> Secrets {
-        Secrets { words: vec!["9876543210".into(), "123456".into()], texts: vec!["a@b.c".into()] }
+        Secrets {
+            words: vec!["9876543210".into(), "123456".into()],
+            texts: vec!["a@b.c".into()],
+        }
     }
 
     #[test]
     fn a_number_an_otp_or_an_address_in_a_line_is_a_leak() {
-        for line in ["to 9876543210", "otp=\"123456\"", "{\"otp\":123456}", "<a@b.c>", "+91-9876543210"] {
+        for line in [
+            "to 9876543210",
+            "otp=\"123456\"",
+            "{\"otp\":123456}",
+            "<a@b.c>",
+            "+91-9876543210",
+        ] {
             assert_eq!(secrets().leak(&format!("first\n{line}\nlast")), Some(line));
         }
     }
 
     #[test]
     fn the_same_digits_in_a_longer_number_or_a_time_are_none() {
-        for line in ["offset 1123456", "2025-11-23T15:48:00.123456Z ready", "at 98765432101", "a@b,c"] {
+        for line in [
+            "offset 1123456",
+            "2025-11-23T15:48:00.123456Z ready",
+            "at 98765432101",
+            "a@b,c",
+        ] {
             assert_eq!(secrets().leak(line), None, "{line}");
         }
     }

@@ -17,11 +17,18 @@ pub(crate) struct Output(Arc<Mutex<String>>);
 
 impl Output {
     pub(crate) fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn has_line(&self, holds: impl Fn(&str) -> bool) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).lines().any(holds)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lines()
+            .any(holds)
     }
 
     /// Follows a pipe until it closes.
@@ -30,7 +37,10 @@ impl Output {
         std::thread::spawn(move || {
             let mut lines = BufReader::new(pipe);
             let mut line = Vec::new();
-            while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            while lines
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
                 let mut text = output.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let _ = write!(text, "{}", String::from_utf8_lossy(&line));
                 line.clear();
@@ -63,7 +73,12 @@ impl Process {
         let stdout = child.stdout.take().expect("its stdout is piped");
         let stderr = child.stderr.take().expect("its stderr is piped");
         let followers = vec![output.follow(stdout), output.follow(stderr)];
-        Self { name: name.to_owned(), child, output, followers }
+        Self {
+            name: name.to_owned(),
+            child,
+            output,
+            followers,
+        }
     }
 
     /// Until it says that it has its partitions.
@@ -71,7 +86,11 @@ impl Process {
     pub(crate) fn wait_ready(&mut self) {
         wait_until("the process says ready", || {
             if let Ok(Some(status)) = self.child.try_wait() {
-                panic!("{} ended ({status}) before it was ready:\n{}", self.name, self.output.text());
+                panic!(
+                    "{} ended ({status}) before it was ready:\n{}",
+                    self.name,
+                    self.output.text()
+                );
             }
             self.is_ready()
         });

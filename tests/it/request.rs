@@ -30,15 +30,24 @@ impl Request {
     }
 
     pub(crate) fn login(mobile: &str) -> Self {
-        Self { kind: "login", ..Self::register(mobile) }
+        Self {
+            kind: "login",
+            ..Self::register(mobile)
+        }
     }
 
     pub(crate) fn password_reset(mobile: &str) -> Self {
-        Self { kind: "passwordreset", ..Self::register(mobile) }
+        Self {
+            kind: "passwordreset",
+            ..Self::register(mobile)
+        }
     }
 
     pub(crate) fn id(self, event_id: impl Into<String>) -> Self {
-        Self { event_id: Some(event_id.into()), ..self }
+        Self {
+            event_id: Some(event_id.into()),
+            ..self
+        }
     }
 
     pub(crate) fn body(&self) -> String {
@@ -46,12 +55,18 @@ impl Request {
         otp.insert("mobileNumber".into(), json!(self.mobile));
         otp.insert("tenantId".into(), json!(self.tenant));
         otp.insert("type".into(), json!(self.kind));
-        for (name, value) in [("userType", self.user_type), ("countryCode", self.country_code)] {
+        for (name, value) in [
+            ("userType", self.user_type),
+            ("countryCode", self.country_code),
+        ] {
             if let Some(value) = value {
                 otp.insert(name.into(), json!(value));
             }
         }
-        let message_id = self.locale.map_or_else(|| "20170310130900".to_owned(), |locale| format!("20170310130900|{locale}"));
+        let message_id = self.locale.map_or_else(
+            || "20170310130900".to_owned(),
+            |locale| format!("20170310130900|{locale}"),
+        );
         json!({"RequestInfo": {"apiId": "Rainmaker", "ts": "", "msgId": message_id, "authToken": Value::Null}, "otp": otp})
             .to_string()
     }

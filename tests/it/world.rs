@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
-use user_otp::egov::standin::{Script, Standin, User};
+use user_otp::egov::standin::{Call, Script, Standin, User};
 
-use crate::kafka::{Committed, Draft, Kafka, Partition, Place, Record, wait_until};
+use crate::kafka::{Committed, DEADLINE, Draft, Kafka, Partition, Place, Record, wait_until};
 use crate::leaks::Secrets;
 use crate::process::{Output, Process};
 use crate::request::Request;
@@ -38,7 +38,14 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { partitions: 2, request_topic: Vec::new(), sms: true, email: true, settings: Vec::new(), broker: None }
+        Self {
+            partitions: 2,
+            request_topic: Vec::new(),
+            sms: true,
+            email: true,
+            settings: Vec::new(),
+            broker: None,
+        }
     }
 }
 
@@ -85,8 +92,14 @@ impl Topics {
 
     /// What `user-otp run` consumes.
     pub(crate) fn inputs(&self) -> Vec<String> {
-        let live = [self.requests.clone(), self.accepted.clone(), self.jobs.clone()];
-        live.into_iter().chain(TIERS.iter().map(|delay| self.retry(delay))).collect()
+        let live = [
+            self.requests.clone(),
+            self.accepted.clone(),
+            self.jobs.clone(),
+        ];
+        live.into_iter()
+            .chain(TIERS.iter().map(|delay| self.retry(delay)))
+            .collect()
     }
 }
 
@@ -116,7 +129,11 @@ impl World {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("it-{number}-{}", &unique[..8]);
         let topics = Topics::of(&name);
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let broker = setup.broker.unwrap_or_else(shared_broker);
         let kafka = Kafka::new(&broker, runtime.handle().clone());
         kafka.create_topic(&topics.requests, setup.partitions, &setup.request_topic);
@@ -127,8 +144,12 @@ impl World {
             kafka.create_topic(&topics.email, 2, &[]);
         }
         let egov = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            Standin::start(listener, Script::default()).await.expect("the stand-ins listen")
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("a free port");
+            Standin::start(listener, Script::default())
+                .await
+                .expect("the stand-ins listen")
         });
         Self {
             name,
@@ -192,13 +213,19 @@ impl World {
         ]);
         settings.extend(self.settings.iter().cloned());
         settings.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
-        settings.into_iter().map(|(key, value)| (format!("USER_OTP__{key}"), value)).collect()
+        settings
+            .into_iter()
+            .map(|(key, value)| (format!("USER_OTP__{key}"), value))
+            .collect()
     }
 
     /// An address that must not show up in any log.
     pub(crate) fn address(&self, person: &str) -> String {
         let address = format!("{person}@example.org");
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address.clone());
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(address.clone());
         address
     }
 
@@ -231,7 +258,11 @@ impl World {
     }
 
     pub(crate) fn outcomes(&self) -> Vec<Outcome> {
-        self.kafka.read(&self.topics.outcomes).into_iter().map(Outcome).collect()
+        self.kafka
+            .read(&self.topics.outcomes)
+            .into_iter()
+            .map(Outcome)
+            .collect()
     }
 
     pub(crate) fn retries(&self, delay: &str) -> Vec<Record> {
@@ -262,6 +293,12 @@ impl World {
         found.remove(0)
     }
 
+    /// Waits until what the stand-ins were asked fulfils `predicate`; false: it never did.
+    pub(crate) fn wait_for_journal(&self, predicate: impl FnMut(&[Call]) -> bool) -> bool {
+        self.runtime
+            .block_on(self.egov.wait_for(DEADLINE, predicate))
+    }
+
     /// Asks for a login, publishes it and waits for its SMS: the service works.
     #[track_caller]
     pub(crate) fn assert_works(&self, mobile: &str, event_id: &str) {
@@ -273,15 +310,26 @@ impl World {
 
     /// What the group has committed for everything that is consumed.
     pub(crate) fn committed(&self) -> BTreeMap<Partition, Option<Committed>> {
-        self.topics.inputs().iter().flat_map(|topic| self.kafka.committed(&self.name, topic)).collect()
+        self.topics
+            .inputs()
+            .iter()
+            .flat_map(|topic| self.kafka.committed(&self.name, topic))
+            .collect()
     }
 
     /// The partitions whose committed offset is not at the end of the log.
     pub(crate) fn lag(&self) -> Vec<(Partition, Option<i64>, i64)> {
         let committed = self.committed();
-        let ends = self.topics.inputs().into_iter().flat_map(|topic| self.kafka.ends(&topic));
+        let ends = self
+            .topics
+            .inputs()
+            .into_iter()
+            .flat_map(|topic| self.kafka.ends(&topic));
         let behind = ends.filter_map(|(partition, end)| {
-            let committed = committed.get(&partition).and_then(Option::as_ref).map(|committed| committed.offset);
+            let committed = committed
+                .get(&partition)
+                .and_then(Option::as_ref)
+                .map(|committed| committed.offset);
             (committed != Some(end)).then_some((partition, committed, end))
         });
         behind.collect()
@@ -297,7 +345,10 @@ impl World {
                 lag.is_empty()
             });
         }));
-        assert!(caught_up.is_ok(), "behind (partition, committed, end): {lag:?}");
+        assert!(
+            caught_up.is_ok(),
+            "behind (partition, committed, end): {lag:?}"
+        );
     }
 
     fn secrets(&self) -> Secrets {
@@ -306,30 +357,50 @@ impl World {
             words.extend(call.mobile);
             words.extend(call.otp);
         }
-        let texts = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let texts = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Secrets { words, texts }
     }
 
     fn look_for_leaks(&self) {
         let secrets = self.secrets();
-        for (process, output) in self.outputs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (process, output) in self
+            .outputs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             if let Some(line) = secrets.leak(&output.text()) {
                 panic!("process {process} printed a secret: {line}");
             }
         }
         for outcome in self.outcomes() {
-            for text in std::iter::once(outcome.0.text()).chain(outcome.0.headers.iter().map(|(key, _)| key.as_str())) {
+            for text in std::iter::once(outcome.0.text())
+                .chain(outcome.0.headers.iter().map(|(key, _)| key.as_str()))
+            {
                 assert_eq!(secrets.leak(text), None, "an outcome holds a secret");
             }
         }
     }
 
     fn show_outputs(&self) {
-        for (process, output) in self.outputs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (process, output) in self
+            .outputs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             let text = output.text();
             let lines: Vec<&str> = text.lines().collect();
             let last = &lines[lines.len().saturating_sub(60)..];
-            eprintln!("--- the last lines of process {process} of {}:\n{}", self.name, last.join("\n"));
+            eprintln!(
+                "--- the last lines of process {process} of {}:\n{}",
+                self.name,
+                last.join("\n")
+            );
         }
     }
 
@@ -357,7 +428,11 @@ pub(crate) struct Outcome(pub(crate) Record);
 
 impl Outcome {
     pub(crate) fn get(&self, name: &str) -> Value {
-        self.0.json().get(name).unwrap_or_else(|| panic!("an outcome without {name}")).clone()
+        self.0
+            .json()
+            .get(name)
+            .unwrap_or_else(|| panic!("an outcome without {name}"))
+            .clone()
     }
 
     /// A property that is text; null is the empty text.
@@ -375,13 +450,19 @@ impl Outcome {
 
     /// A property that is a moment.
     pub(crate) fn moment(&self, name: &str) -> i64 {
-        self.get(name).as_i64().unwrap_or_else(|| panic!("{name} of an outcome is no moment"))
+        self.get(name)
+            .as_i64()
+            .unwrap_or_else(|| panic!("{name} of an outcome is no moment"))
     }
 
     /// `outcome`, and after slashes what there is of `disposition`, `code` and `stage`.
     pub(crate) fn summary(&self) -> String {
         let words = ["outcome", "disposition", "code", "stage"].map(|name| self.word(name));
-        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("/")
+        words
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join("/")
     }
 }
 
@@ -391,7 +472,10 @@ pub(crate) fn now() -> i64 {
 }
 
 fn shared_broker() -> String {
-    #[expect(clippy::disallowed_methods, reason = "where the tests' broker is comes from scripts/test")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where the tests' broker is comes from scripts/test"
+    )]
     let broker = std::env::var("OTP_TEST_KAFKA");
     broker.expect("these tests need a real Kafka: run scripts/test, or set OTP_TEST_KAFKA to the address that `scripts/kafka start` prints")
 }
