@@ -109,7 +109,7 @@ fn a_group_reset_to_the_beginning_sends_nothing_old_and_fills_no_topic() {
     world.commit_by_hand(0, "");
     let process = world.start("a");
     world.publish_logins(30..35, now());
-    world.assert_published_alone(ids_of(&[0..35]));
+    world.assert_published_alone(ids(0..35));
     end(process);
 
     // A restart half-way through knows no less.
