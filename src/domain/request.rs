@@ -1,0 +1,260 @@
+//! A request, in its two states: a [`Submission`] is what somebody sent, an [`OtpRequest`] is what
+//! may be acted on. Only [`Submission::validate`] leads from one to the other.
+//!
+//! Reading is tolerant, as the platform's own services are: clients of ten years send this body.
+//! What cannot be read at all is a [`DecodeError`], which says where and of which kind, never the
+//! text: JSON errors like to quote it, and the text has numbers in it.
+
+use std::fmt;
+
+use super::contact::{CountryCode, MobileNumber};
+use super::rejection::{FieldError, Rejection};
+use super::rules::{Check, NumberFault, NumberRules};
+use super::tenant::TenantId;
+use crate::outcome::Code;
+use crate::wire;
+
+/// What was sent, read but not judged. Its texts are kept as they came, up to 1,024 bytes each:
+/// what is longer is not valid anyway.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Submission {
+    pub(crate) tenant: Option<String>,
+    pub(crate) mobile: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) user_type: Option<String>,
+    pub(crate) country_code: Option<String>,
+    pub(crate) locale: Option<Locale>,
+}
+
+/// A request that may be acted on: every field was checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OtpRequest {
+    /// Whose citizen asks.
+    pub tenant: TenantId,
+    /// The number that the request names: the OTP's identity.
+    pub mobile: MobileNumber,
+    /// What the OTP is for.
+    pub kind: RequestType,
+    /// The user type as it was given; `EMPLOYEE` changes where the user is looked up.
+    pub user_type: Option<String>,
+    /// The dialling prefix, as given or as the default rule has it.
+    pub country_code: Option<CountryCode>,
+    /// The language that was asked for.
+    pub locale: Option<Locale>,
+}
+
+/// What an OTP is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestType {
+    /// A new user confirms their number.
+    Register,
+    /// A user logs in.
+    Login,
+    /// A user sets a new password.
+    PasswordReset,
+}
+
+/// A language and country such as `en_IN`: `^[a-z]{2,3}(_[A-Z]{2})?$`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Locale(Box<str>);
+
+/// A value that cannot be read as a request. It says where, never what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} at line {line}, column {column}", code.as_str())]
+pub struct DecodeError {
+    /// The kind of fault.
+    pub code: Code,
+    /// The line it is on, from 1; 0 where there is no text at all.
+    pub line: usize,
+    /// The byte of that line, from 1; 0 at the end of a line before.
+    pub column: usize,
+}
+
+impl Submission {
+    /// Reads the value of a record, or the body of an HTTP request.
+    ///
+    /// # Errors
+    /// When there is nothing to read, it is not UTF-8, not JSON, or JSON of another shape.
+    pub fn decode(value: Option<&[u8]>) -> Result<Self, DecodeError> {
+        wire::read_submission(value.unwrap_or_default())
+    }
+
+    /// The tenant as it was sent.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// The mobile number as it was sent, in clear.
+    #[must_use]
+    pub fn mobile(&self) -> Option<&str> {
+        self.mobile.as_deref()
+    }
+
+    /// The tenant for headers and outcomes: where it is valid.
+    #[must_use]
+    pub fn tenant_label(&self) -> Option<&str> {
+        self.tenant().filter(|text| TenantId::is_valid(text))
+    }
+
+    /// The type for headers and outcomes: where it is one of the three.
+    #[must_use]
+    pub fn type_label(&self) -> Option<&'static str> {
+        self.request_type().map(RequestType::as_str)
+    }
+
+    /// Whose rules the number is to be checked against; none where it is not to be checked, since
+    /// the tenant or the number is missing, or the tenant is not valid.
+    #[must_use]
+    pub fn number_tenant(&self) -> Option<TenantId> {
+        let _number = present(&self.mobile)?;
+        TenantId::parse(present(&self.tenant)?).ok()
+    }
+
+    /// Judges the request. `rules` are those of [`Submission::number_tenant`]'s state; where it
+    /// names none they are not looked at. A number that is to be checked without rules is refused:
+    /// nothing is sent on a guess.
+    ///
+    /// # Errors
+    /// With every fault of the request, in the documented order.
+    pub fn validate(&self, rules: Option<&NumberRules>) -> Result<OtpRequest, Rejection> {
+        let tenant = present(&self.tenant).map(TenantId::parse);
+        let mobile = present(&self.mobile);
+        let kind = self.request_type();
+        let mut faults = Vec::new();
+        if tenant.is_none() {
+            faults.push(FieldError::TENANT_MANDATORY);
+        }
+        if mobile.is_none() {
+            faults.push(FieldError::NUMBER_MANDATORY);
+        }
+        if kind.is_none() {
+            faults.push(FieldError::TYPE_MANDATORY);
+        }
+        if let Some(Err(_)) = tenant {
+            faults.push(FieldError::TENANT_INVALID);
+        }
+        let (Some(Ok(tenant)), Some(mobile)) = (tenant, mobile) else {
+            return Err(Rejection::Invalid(faults));
+        };
+        match (self.check_number(mobile, kind, rules), kind) {
+            (Ok((mobile, country_code)), Some(kind)) => Ok(OtpRequest {
+                tenant,
+                mobile,
+                kind,
+                user_type: self.user_type.clone(),
+                country_code,
+                locale: self.locale.clone(),
+            }),
+            (Ok(_), None) => Err(Rejection::Invalid(faults)),
+            (Err(fault), _) => {
+                faults.push(FieldError::number_invalid(&fault));
+                Err(Rejection::Invalid(faults))
+            }
+        }
+    }
+
+    fn check_number(
+        &self,
+        mobile: &str,
+        kind: Option<RequestType>,
+        rules: Option<&NumberRules>,
+    ) -> Result<(MobileNumber, Option<CountryCode>), NumberFault> {
+        let check = match kind {
+            Some(RequestType::PasswordReset) => Check::BoundsOnly,
+            Some(RequestType::Register | RequestType::Login) | None => Check::Full,
+        };
+        rules
+            .ok_or(NumberFault::BrokenPattern)?
+            .check(mobile, self.country_code.as_deref(), check)
+    }
+
+    fn request_type(&self) -> Option<RequestType> {
+        present(&self.kind).map_or(Some(RequestType::Register), RequestType::parse)
+    }
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submission")
+            .field("tenant", &self.tenant_label())
+            .field("type", &self.type_label())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What strangers wrote as free text is left out, since it may be anything.
+impl fmt::Debug for OtpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtpRequest")
+            .field("tenant", &self.tenant)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OtpRequest {
+    /// The tenant under which egov-user knows the user: employees at their own, everybody else at
+    /// the state's.
+    #[must_use]
+    pub fn search_tenant(&self) -> &str {
+        match self.user_type.as_deref() {
+            Some("EMPLOYEE") => self.tenant.as_str(),
+            Some(_) | None => self.tenant.first_part(),
+        }
+    }
+}
+
+impl RequestType {
+    /// Parses a type's name, without regard to case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Register, Self::Login, Self::PasswordReset]
+            .into_iter()
+            .find(|kind| text.eq_ignore_ascii_case(kind.as_str()))
+    }
+
+    /// The type's name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Login => "login",
+            Self::PasswordReset => "passwordreset",
+        }
+    }
+}
+
+impl Locale {
+    /// Parses a locale; none where the text has another shape.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (language, country) = match text.split_once('_') {
+            Some((language, country)) => (language, Some(country)),
+            None => (text, None),
+        };
+        let fits = (2..=3).contains(&language.len())
+            && language.bytes().all(|byte| byte.is_ascii_lowercase())
+            && country.is_none_or(|country| {
+                country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase())
+            });
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The locale in a `msgId`: what is after its first bar, up to the next.
+    #[must_use]
+    pub fn from_msg_id(msg_id: &str) -> Option<Self> {
+        Self::parse(msg_id.split('|').nth(1)?)
+    }
+
+    /// The locale's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text that is there and not empty.
+fn present(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}

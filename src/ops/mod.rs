@@ -1,0 +1,3 @@
+//! The commands for operators: each takes what it needs and returns what to print.
+
+pub mod config;

@@ -1,0 +1,90 @@
+//! What the egov services are asked with.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The body for egov-user: `tenant` is the search tenant, under which the user is known.
+#[must_use]
+pub fn user_search_body(tenant: &str, user_type: Option<&str>, mobile: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct UserSearch<'a> {
+        user_name: Option<&'a str>,
+        tenant_id: &'a str,
+        user_type: Option<&'a str>,
+        mobile_number: &'a str,
+    }
+    super::to_bytes(&UserSearch {
+        user_name: None,
+        tenant_id: tenant,
+        user_type,
+        mobile_number: mobile,
+    })
+}
+
+/// The body for egov-otp: `identity` is the *requested* number, `tenant` the requested tenant.
+#[must_use]
+pub fn otp_create_body(identity: &str, tenant: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct OtpCreate<'a> {
+        otp: Otp<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Otp<'a> {
+        identity: &'a str,
+        tenant_id: &'a str,
+        is_validation_successful: bool,
+    }
+    super::to_bytes(&OtpCreate {
+        otp: Otp {
+            identity,
+            tenant_id: tenant,
+            is_validation_successful: false,
+        },
+    })
+}
+
+/// The body for egov-localization; what is asked for is in its URL.
+#[must_use]
+pub fn texts_body() -> Vec<u8> {
+    br#"{"RequestInfo":{}}"#.to_vec()
+}
+
+/// The body for egov-mdms: `tenant` is the state's.
+#[must_use]
+pub fn rules_body(tenant: &str, module: &str, master: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Search<'a> {
+        #[serde(rename = "RequestInfo")]
+        request_info: Map<String, Value>,
+        #[serde(rename = "MdmsCriteria")]
+        criteria: Criteria<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Criteria<'a> {
+        tenant_id: &'a str,
+        module_details: [Module<'a>; 1],
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Module<'a> {
+        module_name: &'a str,
+        master_details: [Master<'a>; 1],
+    }
+    #[derive(Serialize)]
+    struct Master<'a> {
+        name: &'a str,
+    }
+    super::to_bytes(&Search {
+        request_info: Map::new(),
+        criteria: Criteria {
+            tenant_id: tenant,
+            module_details: [Module {
+                module_name: module,
+                master_details: [Master { name: master }],
+            }],
+        },
+    })
+}
