@@ -3,6 +3,7 @@ pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod domain;
+pub mod egov;
 pub mod engine;
 pub mod messages;
 pub mod notification;

@@ -1,3 +1,4 @@
 //! The commands for operators: each takes what it needs and returns what to print.
 
 pub mod config;
+pub mod standin;
