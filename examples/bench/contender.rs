@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// At most as many calls at once, for both.
 const CALLS: &str = "256";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
     Ours,
     Bare,

@@ -122,20 +122,28 @@ impl fmt::Display for Table {
         )?;
         for (figure, values) in &self.values {
             let of = |kind: Kind| values.get(&kind).map(|values| median(values));
-            let (Some(ours), Some(bare)) = (of(Kind::Ours), of(Kind::Bare)) else {
-                continue;
+            let text = |value: Option<f64>| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
             };
-            let goal = figure.goal();
-            let met = if goal.is_met(ours, bare) {
-                "met"
-            } else {
-                "MISSED"
-            };
-            let (name, unit, ratio) = (figure.name(), figure.unit(), ours / bare);
-            writeln!(
+            let (name, unit, goal) = (figure.name(), figure.unit(), figure.goal());
+            let (ours, bare) = (of(Kind::Ours), of(Kind::Bare));
+            write!(
                 f,
-                "{name:<31} {ours:>10.1} {bare:>10.1} {unit:<6} {ratio:>9.2}  {goal} ({met})"
+                "{name:<31} {:>10} {:>10} {unit:<6}",
+                text(ours),
+                text(bare)
             )?;
+            match (ours, bare) {
+                (Some(ours), Some(bare)) => {
+                    let met = if goal.is_met(ours, bare) {
+                        "met"
+                    } else {
+                        "MISSED"
+                    };
+                    writeln!(f, " {:>9.2}  {goal} ({met})", ours / bare)?;
+                }
+                (Some(_), None) | (None, _) => writeln!(f, " {:>9}  {goal}", "-")?,
+            }
         }
         Ok(())
     }

@@ -51,6 +51,9 @@ struct Args {
     /// Records that wait while memory is measured; 0 leaves it out.
     #[arg(long)]
     waiting: Option<u32>,
+    /// Only one of the two.
+    #[arg(long)]
+    alone: Option<Kind>,
     /// Only the figures whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -110,7 +113,7 @@ fn main() -> anyhow::Result<()> {
     };
     let mut table = Table::default();
     for round in 1..=bench.plan.rounds {
-        for kind in [Kind::Ours, Kind::Bare] {
+        for kind in bench.contenders() {
             eprintln!("round {round} of {}: {}", bench.plan.rounds, kind.name());
             bench
                 .round(kind, &mut table)
@@ -118,7 +121,7 @@ fn main() -> anyhow::Result<()> {
         }
     }
     if bench.plan.waiting > 0 && bench.wants("memory") {
-        for kind in [Kind::Ours, Kind::Bare] {
+        for kind in bench.contenders() {
             eprintln!("memory: {}", kind.name());
             bench
                 .memory(kind, &mut table)
@@ -137,6 +140,12 @@ struct Bench {
 }
 
 impl Bench {
+    fn contenders(&self) -> Vec<Kind> {
+        let both = [Kind::Ours, Kind::Bare].into_iter();
+        both.filter(|kind| self.args.alone.is_none_or(|alone| alone == *kind))
+            .collect()
+    }
+
     fn wants(&self, name: &str) -> bool {
         name.contains(&self.args.only)
     }
