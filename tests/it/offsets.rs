@@ -179,7 +179,7 @@ fn a_topic_that_was_created_anew_is_read_from_its_beginning() {
     });
     world.kafka.create_topic(&world.topics.requests, 1, &[]);
     // The group's commit outlives the topic: it is past the end now.
-    world.commit_by_hand(10, "");
+    world.commit_by_hand(10, "user-otp/1 10 - -");
     world.publish_logins(10..13, now());
     let _process = world.start("a");
     world.publish_logins(13..15, now());
