@@ -92,7 +92,7 @@ fn sigterm_under_load_finishes_what_has_begun_and_leaves_the_rest() {
 
 #[test]
 fn a_second_signal_ends_at_once_and_loses_nothing() {
-    let long = "10m";
+    let long = "1m";
     let world = World::with(
         Setup {
             partitions: 1,
@@ -100,7 +100,7 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
         }
         .set("OTP__TIMEOUT", long)
         .set("ENGINE__DRAIN", long)
-        .set("SHUTDOWN__DEADLINE", "11m")
+        .set("SHUTDOWN__DEADLINE", "10m")
         .set("REQUEST__LIFETIME", "1h"),
     );
     world.egov.everyone(true);
