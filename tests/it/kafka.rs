@@ -2,6 +2,7 @@
 //! `read_committed`, from the first record to the last stable one, by a consumer of its own.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -410,17 +411,31 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 /// Asks until it holds; fails the test after [`DEADLINE`].
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_for(what, || if holds() { Ok(()) } else { Err("it is not") });
+}
+
+/// Asks until there is an answer; after [`DEADLINE`] the test fails with what there was instead.
+#[track_caller]
+pub(crate) fn wait_for<T, E: Debug>(what: &str, mut ask: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "after {DEADLINE:?} still not: {what}"
-        );
+    loop {
+        let asked = Instant::now();
+        match ask() {
+            Ok(answer) => return answer,
+            Err(instead) => {
+                assert!(
+                    asked < deadline,
+                    "after {DEADLINE:?} still not: {what}: {instead:?}"
+                );
+            }
+        }
+        // Looking takes processor time from what is looked at: half of it at most.
+        let pause = asked.elapsed().max(Duration::from_millis(50));
         #[expect(
             clippy::disallowed_methods,
             reason = "the pause between two looks at a condition"
         )]
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(pause);
     }
 }
 

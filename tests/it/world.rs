@@ -12,7 +12,9 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use user_otp::egov::standin::{Call, Script, Standin, User};
 
-use crate::kafka::{Committed, DEADLINE, Draft, Kafka, Partition, Place, Record, wait_until};
+use crate::kafka::{
+    Committed, DEADLINE, Draft, Kafka, Partition, Place, Record, wait_for, wait_until,
+};
 use crate::leaks::Secrets;
 use crate::process::{Output, Process};
 use crate::request::Request;
@@ -272,12 +274,14 @@ impl World {
     /// Waits until there are at least so many outcomes, and returns all there are.
     #[track_caller]
     pub(crate) fn wait_for_outcomes(&self, count: usize) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        wait_until("every request has its outcome", || {
-            outcomes = self.outcomes();
-            outcomes.len() >= count
-        });
-        outcomes
+        wait_for("every request has its outcome", || {
+            let outcomes = self.outcomes();
+            if outcomes.len() >= count {
+                Ok(outcomes)
+            } else {
+                Err(outcomes.len())
+            }
+        })
     }
 
     /// Waits for the one outcome of this event.
@@ -317,7 +321,7 @@ impl World {
             .collect()
     }
 
-    /// The partitions whose committed offset is not at the end of the log.
+    /// The partitions whose committed offset is not at the end of the log: committed, and end.
     pub(crate) fn lag(&self) -> Vec<(Partition, Option<i64>, i64)> {
         let committed = self.committed();
         let ends = self
@@ -338,17 +342,10 @@ impl World {
     /// Waits until the committed offsets are at the end of the log on every partition.
     #[track_caller]
     pub(crate) fn wait_for_no_lag(&self) {
-        let mut lag = Vec::new();
-        let caught_up = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_until("the committed offsets are at the end of the log", || {
-                lag = self.lag();
-                lag.is_empty()
-            });
-        }));
-        assert!(
-            caught_up.is_ok(),
-            "behind (partition, committed, end): {lag:?}"
-        );
+        wait_for("the committed offsets are at the end of the log", || {
+            let lag = self.lag();
+            if lag.is_empty() { Ok(()) } else { Err(lag) }
+        });
     }
 
     fn secrets(&self) -> Secrets {
