@@ -1,17 +1,15 @@
 //! The keeper thread: slow questions to the cluster that must not hold up the poll loop.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
 use rdkafka::consumer::Consumer as _;
 
 use super::consumer::Consumer;
 use super::core::Core;
 use super::start::{self, Answer};
 use super::state::Partition;
+use crate::known_topics::KnownTopics;
 
 /// How often pending partitions are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -21,23 +19,6 @@ const TOPICS_EVERY: Duration = Duration::from_secs(10);
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// The topics of the cluster, as last seen.
-#[derive(Debug, Clone, Default)]
-pub struct KnownTopics(Arc<RwLock<HashSet<String>>>);
-
-impl KnownTopics {
-    /// Whether the topic was there when last looked, ten seconds ago at most.
-    #[must_use]
-    pub fn contains(&self, topic: &str) -> bool {
-        self.0.read().contains(topic)
-    }
-
-    /// Replaces the list.
-    pub fn set(&self, topics: impl IntoIterator<Item = String>) {
-        *self.0.write() = topics.into_iter().collect();
-    }
-}
 
 pub(crate) fn run(
     core: &Core,

@@ -44,6 +44,7 @@ use self::transaction::{Committer, Note};
 use self::vitals::Vitals;
 use crate::clock::Clock;
 use crate::handler::Handler;
+use crate::known_topics::KnownTopics;
 
 pub mod admin;
 pub mod clients;
@@ -62,8 +63,6 @@ pub mod state;
 pub mod tag;
 mod transaction;
 pub mod vitals;
-
-pub use self::keeper::KnownTopics;
 
 /// What the engine consumes and by which rules.
 #[derive(Debug, Clone)]
