@@ -1,0 +1,325 @@
+//! One HTTP client for all services, and how one of them is asked.
+//!
+//! Each exchange, from the first byte sent to the last byte read, has one deadline. Redirects
+//! are not followed and no proxy is taken from the environment: both would send numbers of
+//! citizens where nobody configured them to go. Addresses are parsed once, at the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request, Response};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::failure::{Failure, Lost, Reply, classify};
+use super::limiter::{Limiter, NoPermit, Permit};
+use super::repeat::Repeats;
+use super::{Call, CallError, Service};
+use crate::clock::Clock;
+use crate::config::{Config, ServiceUrl};
+use crate::wire::BrokenAnswer;
+
+/// How long a connection may lie idle. Spring's Tomcat closes one after 20 s: a call that is sent
+/// into a connection at that moment is lost.
+const IDLE: Duration = Duration::from_secs(15);
+
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
+
+/// The client could not be set up: the system's TLS library cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client cannot be set up")]
+pub struct BuildError(#[source] reqwest::Error);
+
+/// The connections, and what holds for every call. A cheap handle.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    clock: Clock,
+    repeats: Repeats,
+    body_limit: usize,
+    outage_messages: Arc<[String]>,
+}
+
+/// One service's address, timeout and permits. A cheap handle.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    client: Client,
+    service: Service,
+    timeout: Duration,
+    limiter: Limiter,
+    /// The request but for what differs from call to call. It knows the user name and password
+    /// that the address may have had, so it is never printed.
+    template: Arc<Template>,
+}
+
+struct Template(Request);
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Template(***)")
+    }
+}
+
+/// What differs from call to call.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    correlation_id: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+    tenant: Option<HeaderValue>,
+    /// The whole address, where it is another than the endpoint's.
+    url: Option<Url>,
+    body: Bytes,
+}
+
+/// How a call comes to a permit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn<'a> {
+    /// It waits in its queue.
+    InLine(&'a Call<'a>),
+    /// It takes one that is free, or fails.
+    AtOnce,
+}
+
+impl Client {
+    pub(super) fn new(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+        // All services may be behind one host.
+        let calls = [
+            config.users.calls,
+            config.otp.calls,
+            config.localization.calls,
+            config.mdms.calls,
+        ];
+        let http = reqwest::Client::builder()
+            .connect_timeout(config.services.connect_timeout)
+            .pool_max_idle_per_host(calls.into_iter().sum())
+            .pool_idle_timeout(IDLE)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            // Repeats are ours alone: each needs a permit and a look at the deadline.
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(concat!("user-otp/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(BuildError)?;
+        Ok(Self {
+            http,
+            clock,
+            repeats: Repeats::new(&config.services),
+            body_limit: config.services.body_limit,
+            outage_messages: config.services.outage_messages.clone().into(),
+        })
+    }
+
+    pub(super) fn endpoint(
+        &self,
+        service: Service,
+        base: &ServiceUrl,
+        path: &str,
+        timeout: Duration,
+        calls: usize,
+    ) -> Result<Endpoint, BuildError> {
+        // Building it moves a user name and a password from the address to a header.
+        let json = HeaderValue::from_static("application/json");
+        let template = self
+            .http
+            .request(Method::POST, base.endpoint(path))
+            .header(CONTENT_TYPE, json.clone())
+            .header(ACCEPT, json)
+            .build()
+            .map_err(|problem| BuildError(problem.without_url()))?;
+        Ok(Endpoint {
+            client: self.clone(),
+            service,
+            timeout,
+            limiter: Limiter::new(calls),
+            template: Arc::new(Template(template)),
+        })
+    }
+}
+
+impl Endpoint {
+    /// Asks the service, again while it is unavailable and the try allows it.
+    ///
+    /// It may be dropped at any point.
+    pub(super) async fn ask<T>(
+        &self,
+        message: &Message,
+        turn: Turn<'_>,
+        parse: impl Fn(&[u8]) -> Result<T, BrokenAnswer>,
+    ) -> Result<T, CallError> {
+        let client = &self.client;
+        let mut pauses = None;
+        loop {
+            let permit = self.permit(turn).await?;
+            let received = self.exchange(message).await;
+            drop(permit);
+            let now = client.clock.now();
+            let judged = classify(self.service, &client.outage_messages, now, received, &parse);
+            let failure = match judged {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            tracing::debug!(
+                service = self.service.as_str(),
+                code = failure.code().as_str(),
+                "call failed"
+            );
+            let pause = match &failure {
+                Failure::Refused { .. } => None,
+                Failure::Unavailable { retry_after, .. } => pauses
+                    .get_or_insert_with(|| client.repeats.pauses())
+                    .next(*retry_after),
+            };
+            match pause {
+                Some(pause) if self.leaves_time(turn, pause) => rest(turn, pause).await?,
+                Some(_) | None => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// The address with a query.
+    pub(super) fn url_with(&self, query: &[(&str, &str)]) -> Url {
+        let mut url = self.template.0.url().clone();
+        url.query_pairs_mut().extend_pairs(query);
+        url
+    }
+
+    async fn permit(&self, turn: Turn<'_>) -> Result<Permit, CallError> {
+        let call = match turn {
+            Turn::AtOnce => return self.limiter.permit_now().ok_or_else(CallError::busy),
+            Turn::InLine(call) => call,
+        };
+        let left = call.deadline.left(self.client.clock.now());
+        self.limiter
+            .permit(call.queue, left, call.stop)
+            .await
+            .map_err(|reason| match reason {
+                NoPermit::Stopped => CallError::Abandoned,
+                NoPermit::TooLate => CallError::too_late(),
+            })
+    }
+
+    fn leaves_time(&self, turn: Turn<'_>, pause: Duration) -> bool {
+        match turn {
+            Turn::AtOnce => true,
+            Turn::InLine(call) => call.deadline.left(self.client.clock.now()) > pause,
+        }
+    }
+
+    /// One request and its answer.
+    async fn exchange(&self, message: &Message) -> Result<Reply, Lost> {
+        let until = Instant::now() + self.timeout;
+        // It has no body yet, and only bodies that are streams cannot be cloned.
+        let mut request = self.template.0.try_clone().ok_or(Lost::Unreachable)?;
+        message.complete(&mut request);
+        let answer = timeout_at(until, self.client.http.execute(request)).await;
+        // The error quotes the address: it ends here.
+        let answer = answer
+            .map_err(|_| Lost::Late)?
+            .map_err(|_| Lost::Unreachable)?;
+        let status = answer.status().as_u16();
+        let retry_after = answer
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let body = timeout_at(until, read(answer, self.client.body_limit)).await;
+        Ok(Reply {
+            status,
+            retry_after,
+            body: body.unwrap_or(Err(Lost::Late)),
+        })
+    }
+}
+
+async fn read(mut answer: Response, limit: usize) -> Result<Bytes, Lost> {
+    let length = answer.content_length().unwrap_or(0);
+    if usize::try_from(length).is_ok_and(|length| length > limit) {
+        return Err(Lost::TooLarge);
+    }
+    let mut next = async || answer.chunk().await.map_err(|_| Lost::CutOff);
+    // Most answers are one chunk, and need no copy.
+    let Some(first) = next().await? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = next().await? else {
+        return within(first, limit);
+    };
+    let mut body = BytesMut::from(first);
+    let mut chunk = Some(second);
+    while let Some(bytes) = chunk {
+        if body.len() + bytes.len() > limit {
+            return Err(Lost::TooLarge);
+        }
+        body.extend_from_slice(&bytes);
+        chunk = next().await?;
+    }
+    Ok(body.freeze())
+}
+
+fn within(body: Bytes, limit: usize) -> Result<Bytes, Lost> {
+    if body.len() > limit {
+        return Err(Lost::TooLarge);
+    }
+    Ok(body)
+}
+
+async fn rest(turn: Turn<'_>, pause: Duration) -> Result<(), CallError> {
+    match turn {
+        Turn::AtOnce => tokio::time::sleep(pause).await,
+        Turn::InLine(call) => tokio::select! {
+            biased;
+            () = call.stop.cancelled() => return Err(CallError::Abandoned),
+            () = tokio::time::sleep(pause) => {}
+        },
+    }
+    Ok(())
+}
+
+impl Message {
+    /// What is sent for a request. Ids that cannot be header values are left out.
+    pub(super) fn new(call: &Call<'_>, body: Vec<u8>) -> Self {
+        let value = |text: Option<&str>| HeaderValue::from_str(text?).ok();
+        Self {
+            correlation_id: value(call.correlation_id),
+            traceparent: value(call.traceparent),
+            tenant: value(call.tenant_header),
+            url: None,
+            body: body.into(),
+        }
+    }
+
+    /// The same, with this `tenantId` header.
+    pub(super) fn for_tenant(mut self, tenant: &str) -> Self {
+        self.tenant = HeaderValue::from_str(tenant).ok();
+        self
+    }
+
+    /// The same, to this address.
+    pub(super) fn to(mut self, url: Url) -> Self {
+        self.url = Some(url);
+        self
+    }
+
+    fn complete(&self, request: &mut Request) {
+        if let Some(url) = &self.url {
+            *request.url_mut() = url.clone();
+        }
+        let headers = [
+            (CORRELATION_ID, &self.correlation_id),
+            (TRACEPARENT, &self.traceparent),
+            (TENANT_ID, &self.tenant),
+        ];
+        for (name, value) in headers {
+            if let Some(value) = value {
+                request.headers_mut().insert(name, value.clone());
+            }
+        }
+        *request.body_mut() = Some(self.body.clone().into());
+    }
+}

@@ -1,0 +1,103 @@
+//! `user-otp standin`: the four services' stand-ins on one port, until a signal ends them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::egov::standin::{Behaviour, Script, Standin};
+
+/// Calls that the journal keeps when nothing else is said.
+const JOURNAL: usize = 100_000;
+
+/// Serves stand-ins of egov-user, egov-otp, egov-localization and egov-mdms over HTTP.
+///
+/// Paths: POST /user/_search, /otp/v1/_create, /localization/messages/v1/_search,
+/// /egov-mdms-service/v1/_search.
+///
+/// What they do can be changed while they run:
+///
+///   GET /_standin/health       answers 200
+///
+///   GET /_standin/journal      the calls so far, oldest first
+///
+///   PUT /_standin/behaviour/S  S is users, otp, texts or rules; the body, all optional:
+///                              {"delayMs": 5, "jitterMs": 2, "fault": {...}, "probability": 0.5,
+///                              "skip": 0, "times": 3, "healsAfterMs": 10000}; {} heals.
+///                              Faults: {"kind": "status", "status": 503, "headers": {}, "body": ""},
+///                              {"kind": "tracer", "code": "...", "message": "..."},
+///                              {"kind": K}, K one of reset, hang, truncated, not-json,
+///                              wrong-shape, html; {"kind": "slow-header", "pauseMs": 100},
+///                              {"kind": "slow-body", "pauseMs": 100},
+///                              {"kind": "oversized", "bytes": 2000000}
+///
+///   PUT /_standin/users        adds or replaces: [{"mobileNumber": "9876543210",
+///                              "emailId": "a@b.c", "tenantId": "pb", "type": "CITIZEN"}]
+///
+///   PUT /_standin/everyone     true: every number is a known citizen without email
+///
+///   PUT /_standin/texts        [{"tenantId": "*", "locale": "en_IN",
+///                              "code": "sms.login.otp.msg", "message": "Your code is %s."}]
+///
+///   PUT /_standin/rules        {"tenantId": "*", "entries": [{"countryCode": "+91",
+///                              "mobileNumberRegex": "^[6-9][0-9]{9}$", "default": true}]}
+#[derive(Debug, Clone, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct StandinArgs {
+    /// Where to listen; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// How long a user search takes.
+    #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub user_delay: Duration,
+    /// How long the creation of an OTP takes.
+    #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub otp_delay: Duration,
+    /// How long a search for texts takes.
+    #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub texts_delay: Duration,
+    /// How long a search for rules takes.
+    #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub rules_delay: Duration,
+    /// Every number is a known citizen without email.
+    #[arg(long)]
+    pub everyone: bool,
+    /// Keep no journal of the calls: for load.
+    #[arg(long)]
+    pub no_journal: bool,
+}
+
+impl StandinArgs {
+    fn script(&self) -> Script {
+        Script {
+            users: Behaviour::slow(self.user_delay),
+            otp: Behaviour::slow(self.otp_delay),
+            texts: Behaviour::slow(self.texts_delay),
+            rules: Behaviour::slow(self.rules_delay),
+            everyone: self.everyone,
+            journal: if self.no_journal { 0 } else { JOURNAL },
+            ..Script::default()
+        }
+    }
+}
+
+/// Serves until SIGTERM or ctrl-c. Says on `out` where it listens, in one line that scripts read:
+/// `stand-ins listening on http://127.0.0.1:PORT`.
+///
+/// # Errors
+/// The address is taken or not ours, or `out` is closed.
+pub async fn run(args: &StandinArgs, out: &mut (impl io::Write + Send)) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listener = TcpListener::bind(args.listen).await?;
+    let standin = Standin::start(listener, args.script()).await?;
+    writeln!(out, "stand-ins listening on {}", standin.url())?;
+    out.flush()?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        ended = tokio::signal::ctrl_c() => ended?,
+    }
+    standin.stop().await;
+    Ok(())
+}
