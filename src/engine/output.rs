@@ -112,16 +112,15 @@ impl Writer {
 
     fn retried(&self, request: &Request, setback: Setback, now: EpochMs) -> Vec<Outgoing> {
         let left = request.envelope.context.deadline.left(now);
-        let tier = match setback.code {
-            Code::LaneFull => retry::longest(&self.tiers, left, self.min_life),
-            _ => {
-                let need = Need {
-                    tries_before: request.envelope.tries_before,
-                    retry_after: setback.retry_after,
-                    left,
-                };
-                retry::choose(&self.tiers, need, self.min_life)
-            }
+        let tier = if setback.code == Code::LaneFull {
+            retry::longest(&self.tiers, left, self.min_life)
+        } else {
+            let need = Need {
+                tries_before: request.envelope.tries_before,
+                retry_after: setback.retry_after,
+                left,
+            };
+            retry::choose(&self.tiers, need, self.min_life)
         };
         let Some(tier) = tier else {
             let failure = Failure {
