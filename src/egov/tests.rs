@@ -461,27 +461,8 @@ async fn a_large_answer_is_read_whole() {
 }
 
 #[tokio::test]
-async fn complete_texts_do_not_need_the_default_ones() {
-    let world = World::new().await;
-    for code in TextCode::ALL {
-        let text = Text::new("ta_IN", code.as_str(), "வணக்கம் %s");
-        world.standin.set_text(text);
-    }
-    // Both are asked for at once; whichever comes first, one locale or the other fails.
-    let script = Behaviour::failing(Fault::status(503)).after(1);
-    world.standin.set(Service::Texts, script);
-    let ta = world.texts("pb", "ta_IN").await;
-    let journal = world.standin.journal();
-    let first = journal.iter().find(|call| !call.faulty).unwrap();
-    match first.locale.as_deref() {
-        Some("ta_IN") => assert!(ta.is_ok()),
-        _ => assert_eq!(ta.unwrap_err(), unavailable(Code::ServiceUnavailable)),
-    }
-}
-
-#[tokio::test]
 async fn during_an_outage_there_are_copies_or_nothing_is_decided() {
-    let world = World::new().await;
+    let world = World::with(&[("USER_OTP__TEXTS__TTL", "1s")]).await;
     world.texts("pb.amritsar", "en_IN").await.unwrap();
     world.clock.set(NOW.plus(Duration::from_secs(250)));
     let script = Behaviour::failing(Fault::status(503));
@@ -490,6 +471,11 @@ async fn during_an_outage_there_are_copies_or_nothing_is_decided() {
         .standin
         .set(Service::Rules, Behaviour::failing(Fault::status(404)));
     assert!(world.texts("pb.patiala", "en_IN").await.is_ok());
+    assert_eq!(
+        world.standin.calls(Service::Texts),
+        2,
+        "a refresh was tried"
+    );
     let without = unavailable(Code::ServiceUnavailable);
     assert_eq!(world.texts("dl", "en_IN").await.unwrap_err(), without);
     assert_eq!(world.texts("pb", "hi_IN").await.unwrap_err(), without);

@@ -83,21 +83,73 @@ impl StandinArgs {
     }
 }
 
-/// Serves until SIGTERM or ctrl-c. Says on `out` where it listens, in one line that scripts read:
+/// Serves until SIGTERM or ctrl-c; see [`serve`].
+///
+/// # Errors
+/// As [`serve`], or signals cannot be listened for.
+pub async fn run(args: &StandinArgs, out: &mut (impl io::Write + Send)) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let end = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    serve(args, out, end).await
+}
+
+/// Serves until `end`. Says on `out` where it listens, in one line that scripts read:
 /// `stand-ins listening on http://127.0.0.1:PORT`.
 ///
 /// # Errors
-/// The address is taken or not ours, or `out` is closed.
-pub async fn run(args: &StandinArgs, out: &mut (impl io::Write + Send)) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
+/// The address cannot be listened on, or `out` is closed.
+pub async fn serve(
+    args: &StandinArgs,
+    out: &mut (impl io::Write + Send),
+    end: impl Future<Output = ()>,
+) -> io::Result<()> {
     let listener = TcpListener::bind(args.listen).await?;
     let standin = Standin::start(listener, args.script()).await?;
     writeln!(out, "stand-ins listening on {}", standin.url())?;
     out.flush()?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        ended = tokio::signal::ctrl_c() => ended?,
-    }
+    end.await;
     standin.stop().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: StandinArgs,
+    }
+
+    #[tokio::test]
+    async fn it_says_where_it_listens_in_one_line() {
+        let cli = Cli::parse_from(["standin", "--otp-delay", "60ms", "--everyone"]);
+        let mut out = Vec::new();
+        serve(&cli.args, &mut out, async {}).await.unwrap();
+        let said = String::from_utf8(out).unwrap();
+        let port = said
+            .strip_prefix("stand-ins listening on http://127.0.0.1:")
+            .and_then(|rest| rest.strip_suffix('\n'))
+            .expect("the line that scripts read");
+        assert_ne!(port.parse::<u16>().unwrap(), 0);
+    }
+
+    #[test]
+    fn delays_become_the_script() {
+        let cli = Cli::parse_from(["standin", "--user-delay", "5ms", "--no-journal"]);
+        let script = cli.args.script();
+        assert_eq!(script.users.delay_ms, 5);
+        assert_eq!(script.otp, Behaviour::default());
+        assert_eq!(script.journal, 0);
+        assert!(!script.everyone);
+    }
 }
