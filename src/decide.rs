@@ -43,3 +43,63 @@ pub fn decide(request: &OtpRequest, user: Option<&User>) -> Result<Recipients, R
         (RequestType::PasswordReset, None) => Err(Rejection::UnknownNumber),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::domain::request::Submission;
+    use crate::domain::rules::NumberRules;
+
+    fn request(kind: &str) -> OtpRequest {
+        let body =
+            format!(r#"{{"otp":{{"tenantId":"pb","mobileNumber":"9876543210","type":"{kind}"}}}}"#);
+        let submission = Submission::decode(Some(body.as_bytes())).expect("readable");
+        submission
+            .validate(Some(&NumberRules::without_mdms("[0-9]{10}", &[])))
+            .expect("valid")
+    }
+
+    fn user(mobile: &str, email: &str) -> User {
+        User {
+            id: None,
+            mobile: MobileNumber::stored(mobile.to_owned()),
+            email: EmailAddress::stored(email.to_owned()),
+        }
+    }
+
+    #[rstest]
+    #[case::register_unknown("register", None, Ok(("9876543210", None)))]
+    #[case::register_known(
+        "register",
+        Some(user("9876543210", "a@b.c")),
+        Err(Rejection::AlreadyRegistered)
+    )]
+    #[case::login_known("login", Some(user("9876500000", "a@b.c")), Ok(("9876543210", Some("a@b.c"))))]
+    #[case::login_without_email("login", Some(user("9876500000", " ")), Ok(("9876543210", None)))]
+    #[case::login_without_stored_number("login", Some(user("", "")), Ok(("9876543210", None)))]
+    #[case::login_unknown("login", None, Err(Rejection::UnknownCredential))]
+    #[case::reset_known("passwordreset", Some(user("9876500000", "a@b.c")), Ok(("9876500000", Some("a@b.c"))))]
+    #[case::reset_without_email("passwordreset", Some(user("9876500000", "")), Ok(("9876500000", None)))]
+    #[case::reset_without_stored_number(
+        "passwordreset",
+        Some(user(" ", "a@b.c")),
+        Err(Rejection::NoStoredNumber)
+    )]
+    #[case::reset_unknown("passwordreset", None, Err(Rejection::UnknownNumber))]
+    fn who_gets_what(
+        #[case] kind: &str,
+        #[case] user: Option<User>,
+        #[case] expected: Result<(&str, Option<&str>), Rejection>,
+    ) {
+        let decided = decide(&request(kind), user.as_ref());
+        let seen = decided.as_ref().map(|to| {
+            (
+                to.sms_to.expose(),
+                to.email_to.as_ref().map(EmailAddress::expose),
+            )
+        });
+        assert_eq!(seen, expected.as_ref().map(|to| *to));
+    }
+}

@@ -66,24 +66,20 @@ impl fmt::Debug for Texts {
 /// registered template: the next choice is taken, and the built-in texts are short.
 #[must_use]
 pub fn compose(kind: RequestType, otp: &Otp, wanted: &TextSet, fallback: &TextSet) -> Texts {
-    let choices = choices(sms_code(kind), wanted, fallback);
-    let sms = choices
+    let code = sms_code(kind);
+    let sms = choices(code, wanted, fallback)
         .into_iter()
         .flatten()
-        .map(|template| fill(template, otp));
-    let sms = sms
-        .filter(|text| text.encode_utf16().count() <= MAX_SMS_LENGTH)
-        .next();
+        .map(|template| fill(template, otp))
+        .find(|text| text.encode_utf16().count() <= MAX_SMS_LENGTH)
+        .unwrap_or_else(|| fill(code.built_in(), otp));
     let email = email_codes(kind).map(|(subject, body)| {
         (
             fill(pick(subject, wanted, fallback), otp),
             fill(pick(body, wanted, fallback), otp),
         )
     });
-    Texts {
-        sms: sms.unwrap_or_else(|| fill(sms_code(kind).built_in(), otp)),
-        email,
-    }
+    Texts { sms, email }
 }
 
 /// The text for a code: the wanted locale's, else the default locale's, else the built-in one.
@@ -261,4 +257,176 @@ fn has_place(text: &str) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn otp() -> Otp {
+        Otp::new("482915".to_owned()).expect("an OTP")
+    }
+
+    fn texts(messages: &[(&str, &str)]) -> TextSet {
+        TextSet::from_messages(
+            messages
+                .iter()
+                .map(|(code, text)| ((*code).to_owned(), (*text).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[rstest]
+    #[case("OTP %s.", "OTP 482915.")]
+    #[case("%s", "482915")]
+    #[case("%s and %s", "482915 and %s")]
+    #[case("100%% sure: %s", "100% sure: 482915")]
+    #[case("%%s %s", "%s 482915")]
+    #[case("%%%s", "%482915")]
+    #[case("%s 5% off", "482915 5% off")]
+    #[case("%d %x %1$s {0} {#var#} %s %", "%d %x %1$s {0} {#var#} 482915 %")]
+    #[case("आपका ओटीपी %s है।", "आपका ओटीपी 482915 है।")]
+    #[case("%है%s", "%है482915")]
+    #[case("no place", "no place")]
+    #[case("", "")]
+    fn only_the_place_of_the_otp_changes(#[case] template: &str, #[case] expected: &str) {
+        assert_eq!(fill(Template(template), &otp()), expected);
+    }
+
+    #[rstest]
+    #[case::wanted(&[("sms.login.otp.msg", "wanted %s")], &[("sms.login.otp.msg", "default %s")], "wanted %s")]
+    #[case::default_locale(&[("sms.register.otp.msg", "other %s")], &[("sms.login.otp.msg", "default %s")], "default %s")]
+    #[case::built_in(&[], &[], "Dear Citizen, Your Login OTP is %s.")]
+    #[case::wanted_without_place(&[("sms.login.otp.msg", "wanted")], &[("sms.login.otp.msg", "default %s")], "default %s")]
+    #[case::neither_has_a_place(&[("sms.login.otp.msg", "%%s")], &[("sms.login.otp.msg", "%d")], "Dear Citizen, Your Login OTP is %s.")]
+    #[case::last_of_a_code(&[("sms.login.otp.msg", "one %s"), ("sms.login.otp.msg", "two %s")], &[], "two %s")]
+    fn the_best_usable_text_is_taken(
+        #[case] wanted: &[(&str, &str)],
+        #[case] fallback: &[(&str, &str)],
+        #[case] expected: &str,
+    ) {
+        assert_eq!(
+            pick(TextCode::SmsLogin, &texts(wanted), &texts(fallback)),
+            Template(expected)
+        );
+    }
+
+    #[test]
+    fn a_subject_needs_no_place_but_something_to_read() {
+        let wanted = texts(&[("email.login.otp.sub", "लॉगिन")]);
+        let blank = texts(&[("email.login.otp.sub", " ")]);
+        let none = TextSet::default();
+        assert_eq!(
+            pick(TextCode::EmailLoginSubject, &wanted, &none),
+            Template("लॉगिन")
+        );
+        assert_eq!(
+            pick(TextCode::EmailLoginSubject, &blank, &none),
+            Template("Login OTP")
+        );
+    }
+
+    #[rstest]
+    #[case(
+        RequestType::Register,
+        "Dear Citizen, Your OTP to complete your DIGIT Registration is 482915.",
+        None
+    )]
+    #[case(
+        RequestType::Login,
+        "Dear Citizen, Your Login OTP is 482915.",
+        Some(("Login OTP", "Dear Citizen, Your Login OTP is 482915."))
+    )]
+    #[case(
+        RequestType::PasswordReset,
+        "Dear Citizen, Your OTP for recovering password is 482915.",
+        Some(("Password Reset", "Your OTP for recovering password is 482915."))
+    )]
+    fn built_in_texts_are_the_platforms(
+        #[case] kind: RequestType,
+        #[case] sms: &str,
+        #[case] email: Option<(&str, &str)>,
+    ) {
+        let composed = compose(kind, &otp(), &TextSet::default(), &TextSet::default());
+        assert_eq!(composed.sms, sms);
+        assert_eq!(
+            composed.email,
+            email.map(|(subject, body)| (subject.to_owned(), body.to_owned()))
+        );
+    }
+
+    #[test]
+    fn each_text_is_chosen_by_itself() {
+        let wanted = texts(&[
+            ("sms.login.otp.msg", "साइन %s"),
+            ("email.login.otp.body", "no place"),
+        ]);
+        let fallback = texts(&[
+            ("email.login.otp.body", "body %s"),
+            ("sms.login.otp.msg", "sms %s"),
+        ]);
+        let composed = compose(RequestType::Login, &otp(), &wanted, &fallback);
+        assert_eq!(composed.sms, "साइन 482915");
+        assert_eq!(
+            composed.email,
+            Some(("Login OTP".to_owned(), "body 482915".to_owned()))
+        );
+    }
+
+    #[rstest]
+    #[case::as_long_as_it_may_be("x".repeat(994) + "%s", true)]
+    #[case::one_longer("x".repeat(995) + "%s", false)]
+    #[case::counted_as_java_does("😀".repeat(498) + "%s", false)]
+    #[case::characters_not_bytes("है".repeat(497) + "%s", true)]
+    fn an_sms_that_would_be_refused_gives_way_to_the_next(
+        #[case] long: String,
+        #[case] taken: bool,
+    ) {
+        let wanted = texts(&[("sms.login.otp.msg", &long)]);
+        let fallback = texts(&[("sms.login.otp.msg", "short %s")]);
+        let composed = compose(RequestType::Login, &otp(), &wanted, &fallback);
+        assert_eq!(composed.sms != "short 482915", taken);
+    }
+
+    #[test]
+    fn only_texts_of_this_service_are_kept() {
+        assert!(texts(&[("other.code", "text %s")]).is_empty());
+        assert!(texts(&[("sms.login.otp.msg", &"x".repeat(70_000))]).is_empty());
+        assert!(!texts(&[("sms.login.otp.msg", "%s")]).is_empty());
+    }
+
+    #[test]
+    fn every_built_in_text_can_serve() {
+        for code in TextCode::ALL {
+            assert!(code.takes(code.built_in().0), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_otp() {
+        let composed = compose(
+            RequestType::Login,
+            &otp(),
+            &TextSet::default(),
+            &TextSet::default(),
+        );
+        assert!(!format!("{composed:?}").contains("482915"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_without_percent_signs_passes_unchanged(before in "[^%]{0,40}", after in "[^%]{0,40}") {
+            let filled = fill(Template(&format!("{before}%s{after}")), &otp());
+            prop_assert_eq!(filled, format!("{before}482915{after}"));
+        }
+
+        #[test]
+        fn what_takes_an_otp_shows_it_once(template in "[%s a]{0,12}") {
+            let filled = fill(Template(&template), &otp());
+            prop_assert_eq!(filled.matches("482915").count(), usize::from(has_place(&template)));
+        }
+    }
 }

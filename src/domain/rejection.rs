@@ -78,7 +78,7 @@ impl Rejection {
         }
     }
 
-    /// The first fault's code: what the outcome record says.
+    /// The first fault's code: what the outcome record says. An invalid request has one at least.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -135,5 +135,71 @@ impl FieldError {
             message: Cow::Borrowed(message),
             field: "otp.mobileNumber",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(
+        Rejection::AlreadyRegistered,
+        "OTP request for register failed",
+        "OTP.MOBILENUMBER",
+        "This MobileNumber Already Register as UserName in System. Pls try Another UserName"
+    )]
+    #[case(
+        Rejection::UnknownCredential,
+        "OTP request for login failed",
+        "OTP.UNKNOWN_CREDENTIAL",
+        "No such username or password"
+    )]
+    #[case(
+        Rejection::UnknownNumber,
+        "OTP request for password reset failed",
+        "OTP.UNKNOWN_MOBILE_NUMBER",
+        "Mobile number is unknown."
+    )]
+    #[case(
+        Rejection::NoStoredNumber,
+        "OTP request for password reset failed",
+        "OTP.MOBILE_NUMBER",
+        "MobileNumber Not Found For This User."
+    )]
+    fn words_are_the_platforms(
+        #[case] rejection: Rejection,
+        #[case] message: &str,
+        #[case] code: &str,
+        #[case] reason: &str,
+    ) {
+        assert_eq!(rejection.message(), message);
+        assert_eq!(rejection.code(), code);
+        let fields = rejection.fields();
+        assert_eq!(fields.len(), 1);
+        assert_eq!(
+            (fields[0].code, &*fields[0].message, fields[0].field),
+            (code, reason, "otp.mobileNumber")
+        );
+    }
+
+    #[test]
+    fn an_invalid_request_says_each_fault_and_is_known_by_the_first() {
+        let faults = vec![FieldError::TENANT_MANDATORY, FieldError::NUMBER_MANDATORY];
+        let rejection = Rejection::Invalid(faults.clone());
+        assert_eq!(rejection.message(), "Invalid OTP request");
+        assert_eq!(rejection.code(), "OTP.TENANT_ID_MANDATORY");
+        assert_eq!(rejection.fields(), faults);
+    }
+
+    #[test]
+    fn a_fault_serializes_as_the_http_answer_has_it() {
+        let json = serde_json::to_string(&FieldError::TYPE_MANDATORY).expect("serializes");
+        assert_eq!(
+            json,
+            r#"{"code":"OTP.REQUEST_TYPE_MANDATORY","message":"Request type (register, passwordreset,login) is mandatory","field":"otp.type"}"#
+        );
     }
 }

@@ -258,3 +258,186 @@ impl Locale {
 fn present(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    const RULES: &str = "^[6-9][0-9]{9}$";
+
+    fn rules() -> NumberRules {
+        NumberRules::without_mdms(RULES, &["+91".to_owned()])
+    }
+
+    fn submission(tenant: Option<&str>, mobile: Option<&str>, kind: Option<&str>) -> Submission {
+        Submission {
+            tenant: tenant.map(str::to_owned),
+            mobile: mobile.map(str::to_owned),
+            kind: kind.map(str::to_owned),
+            ..Submission::default()
+        }
+    }
+
+    fn codes(submission: &Submission) -> Vec<&'static str> {
+        match submission.validate(Some(&rules())) {
+            Ok(_) => Vec::new(),
+            Err(rejection) => rejection.fields().iter().map(|fault| fault.code).collect(),
+        }
+    }
+
+    const TENANT: &str = "OTP.TENANT_ID_MANDATORY";
+    const NUMBER: &str = "OTP.MOBILE_NUMBER_MANDATORY";
+    const TYPE: &str = "OTP.REQUEST_TYPE_MANDATORY";
+    const TENANT_INVALID: &str = "OTP.TENANT_ID_INVALID";
+    const NUMBER_INVALID: &str = "OTP.MOBILE_NUMBER_VALIDATION_FAILED";
+
+    #[rstest]
+    #[case::valid(Some("pb"), Some("9876543210"), Some("login"), &[])]
+    #[case::nothing(None, None, None, &[TENANT, NUMBER])]
+    #[case::empty_texts(Some(""), Some(""), Some(""), &[TENANT, NUMBER])]
+    #[case::everything_wrong(None, None, Some("signup"), &[TENANT, NUMBER, TYPE])]
+    #[case::invalid_tenant_without_a_number(Some("p b"), None, Some("signup"), &[NUMBER, TYPE, TENANT_INVALID])]
+    #[case::number_of_an_invalid_tenant_is_not_checked(Some("p b"), Some("1"), Some("login"), &[TENANT_INVALID])]
+    #[case::number_without_a_tenant_is_not_checked(None, Some("1"), Some("login"), &[TENANT])]
+    #[case::invalid_number_and_type(Some("pb"), Some("1"), Some("signup"), &[TYPE, NUMBER_INVALID])]
+    #[case::invalid_type(Some("pb"), Some("9876543210"), Some("signup"), &[TYPE])]
+    #[case::blank_type_is_not_empty(Some("pb"), Some("9876543210"), Some(" "), &[TYPE])]
+    #[case::reset_skips_the_pattern(Some("pb"), Some("123"), Some("passwordreset"), &[])]
+    #[case::reset_has_bounds(Some("pb"), Some("12x"), Some("passwordreset"), &[NUMBER_INVALID])]
+    fn every_fault_is_reported_in_order(
+        #[case] tenant: Option<&str>,
+        #[case] mobile: Option<&str>,
+        #[case] kind: Option<&str>,
+        #[case] expected: &[&str],
+    ) {
+        assert_eq!(codes(&submission(tenant, mobile, kind)), expected);
+    }
+
+    #[rstest]
+    #[case(Some("pb"), Some("9876543210"), true)]
+    #[case(Some("p b"), Some("9876543210"), false)]
+    #[case(Some(""), Some("9876543210"), false)]
+    #[case(None, Some("9876543210"), false)]
+    #[case(Some("pb"), Some(""), false)]
+    #[case(Some("pb"), None, false)]
+    fn rules_are_needed_exactly_where_the_number_is_checked(
+        #[case] tenant: Option<&str>,
+        #[case] mobile: Option<&str>,
+        #[case] needed: bool,
+    ) {
+        let submission = submission(tenant, mobile, None);
+        assert_eq!(submission.number_tenant().is_some(), needed);
+        let without = submission
+            .validate(None)
+            .expect_err("nothing is valid without rules");
+        assert_eq!(
+            without
+                .fields()
+                .iter()
+                .any(|fault| fault.code == NUMBER_INVALID),
+            needed
+        );
+    }
+
+    #[rstest]
+    #[case::absent(None, Some(RequestType::Register))]
+    #[case::empty(Some(""), Some(RequestType::Register))]
+    #[case::any_case(Some("PasswordRESET"), Some(RequestType::PasswordReset))]
+    #[case::login(Some("LOGIN"), Some(RequestType::Login))]
+    #[case::other(Some("reset"), None)]
+    #[case::other_script(Some("regiſter"), None)]
+    fn type_is_read_without_regard_to_case(
+        #[case] text: Option<&str>,
+        #[case] expected: Option<RequestType>,
+    ) {
+        let submission = submission(None, None, text);
+        assert_eq!(submission.request_type(), expected);
+        assert_eq!(submission.type_label(), expected.map(RequestType::as_str));
+    }
+
+    #[rstest]
+    #[case(Some("EMPLOYEE"), "pb.amritsar")]
+    #[case(Some("employee"), "pb")]
+    #[case(Some("CITIZEN"), "pb")]
+    #[case(None, "pb")]
+    fn employees_are_looked_up_at_their_own_tenant(
+        #[case] user_type: Option<&str>,
+        #[case] expected: &str,
+    ) {
+        let mut submission = submission(Some("pb.amritsar"), Some("9876543210"), None);
+        submission.user_type = user_type.map(str::to_owned);
+        let request = submission.validate(Some(&rules())).expect("valid");
+        assert_eq!(request.search_tenant(), expected);
+    }
+
+    #[rstest]
+    #[case("20170310130900|en_IN", Some("en_IN"))]
+    #[case("|hi_IN|more", Some("hi_IN"))]
+    #[case("a|pa|hi_IN", Some("pa"))]
+    #[case("20170310130900", None)]
+    #[case("x|", None)]
+    #[case("x||hi_IN", None)]
+    #[case("x|hi_IN ", None)]
+    #[case("x|HI_in", None)]
+    #[case("x|hi_", None)]
+    #[case("x|hi_IN_x", None)]
+    #[case("x|h", None)]
+    #[case("x|hind", None)]
+    #[case("x|hi_IN&tenantId=pg", None)]
+    #[case("x|../../etc", None)]
+    fn locale_is_what_follows_the_first_bar(#[case] msg_id: &str, #[case] expected: Option<&str>) {
+        assert_eq!(
+            Locale::from_msg_id(msg_id).as_ref().map(Locale::as_str),
+            expected
+        );
+    }
+
+    #[test]
+    fn labels_are_for_what_is_valid() {
+        let valid = submission(Some("pb.amritsar"), None, Some("Login"));
+        assert_eq!(
+            (valid.tenant_label(), valid.type_label()),
+            (Some("pb.amritsar"), Some("login"))
+        );
+        let invalid = submission(Some("9876543210"), None, Some("9876543210"));
+        assert_eq!((invalid.tenant_label(), invalid.type_label()), (None, None));
+    }
+
+    #[test]
+    fn debug_shows_nothing_that_a_stranger_wrote() {
+        let stranger = || Some("9876543210".to_owned());
+        let mut submission = Submission {
+            tenant: stranger(),
+            mobile: stranger(),
+            kind: stranger(),
+            user_type: stranger(),
+            country_code: stranger(),
+            locale: None,
+        };
+        assert!(!format!("{submission:?}").contains("98765"));
+        submission.tenant = Some("pb".to_owned());
+        submission.kind = None;
+        submission.country_code = None;
+        let request = submission.validate(Some(&rules())).expect("valid");
+        assert!(!format!("{request:?}").contains("98765"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_rejection_never_repeats_the_number(
+            mobile in "[0-9+a-z -]{5,30}",
+            country in proptest::option::of("[+0-9a-z]{0,12}"),
+            kind in "(register|login|passwordreset|other)",
+        ) {
+            let mut submission = submission(Some("pb"), Some(&mobile), Some(&kind));
+            submission.country_code = country;
+            if let Err(rejection) = submission.validate(Some(&rules())) {
+                let said = format!("{rejection:?} {:?} {}", rejection.fields(), rejection.message());
+                prop_assert!(!said.contains(&mobile));
+            }
+        }
+    }
+}

@@ -135,7 +135,7 @@ impl NumberRules {
             Check::Full => match pattern.judge(number.expose()) {
                 Verdict::Match => Ok((number, code)),
                 Verdict::Mismatch => Err(NumberFault::Mismatch(pattern.as_str().to_owned())),
-                Verdict::None => Err(NumberFault::BrokenPattern),
+                Verdict::Broken => Err(NumberFault::BrokenPattern),
             },
         }
     }
@@ -165,5 +165,150 @@ impl NumberRules {
             (None, Check::BoundsOnly) => Ok((&self.default_pattern, Some(given))),
             (None, Check::Full) => Err(NumberFault::UnknownCountry(Some(given))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const DEFAULT: &str = "^[6-9][0-9]{9}$";
+    const UNKNOWN: &str = "Mobile number validation configuration not found for country code: ";
+    const MISMATCH: &str = "Mobile number must match the configured pattern: ";
+    const BROKEN: &str = "Invalid mobile number validation pattern configured.";
+
+    fn entry(country_code: Option<&str>, pattern: &str, default: bool) -> RuleEntry {
+        RuleEntry {
+            country_code: country_code.map(str::to_owned),
+            pattern: pattern.to_owned(),
+            default,
+        }
+    }
+
+    fn rules(entries: &[(Option<&str>, &str, bool)]) -> NumberRules {
+        let entries = entries
+            .iter()
+            .map(|(code, pattern, default)| entry(*code, pattern, *default))
+            .collect();
+        NumberRules::from_entries(entries, DEFAULT)
+    }
+
+    /// The country code to go on with (empty: none), or the reason.
+    fn outcome(
+        rules: &NumberRules,
+        number: &str,
+        code: Option<&str>,
+        check: Check,
+    ) -> Result<String, String> {
+        match rules.check(number, code, check) {
+            Ok((_, code)) => Ok(code.map_or(String::new(), |code| code.as_str().to_owned())),
+            Err(fault) => Err(fault.to_string()),
+        }
+    }
+
+    fn india_and_ethiopia() -> NumberRules {
+        rules(&[
+            (Some("+91"), "[6-9][0-9]{9}", true),
+            (Some("+251"), "[79][0-9]{8}", false),
+        ])
+    }
+
+    fn ethiopia_alone() -> NumberRules {
+        rules(&[(Some("+251"), "[79][0-9]{8}", false)])
+    }
+
+    #[rstest]
+    #[case::own_entry(india_and_ethiopia(), Some("+251"), "912345678", Ok("+251"))]
+    #[case::own_entry_decides(india_and_ethiopia(), Some("+251"), "9876543210", Err(format!("{MISMATCH}[79][0-9]{{8}}")))]
+    #[case::default_entry_keeps_the_given_code(
+        india_and_ethiopia(),
+        Some("+1"),
+        "9876543210",
+        Ok("+1")
+    )]
+    #[case::default_entry_gives_its_code(india_and_ethiopia(), None, "9876543210", Ok("+91"))]
+    #[case::blank_code_is_none(india_and_ethiopia(), Some(" "), "9876543210", Ok("+91"))]
+    #[case::no_entry_for_a_given_code(ethiopia_alone(), Some("+1"), "9876543210", Err(format!("{UNKNOWN}+1")))]
+    #[case::no_entry_and_none_given(ethiopia_alone(), None, "9876543210", Ok(""))]
+    #[case::no_entry_and_none_given_decides(ethiopia_alone(), None, "912345678", Err(format!("{MISMATCH}{DEFAULT}")))]
+    #[case::no_entries_and_a_given_code(rules(&[]), Some("+91"), "9876543210", Err(format!("{UNKNOWN}+91")))]
+    #[case::first_default_counts(rules(&[(Some("+1"), "1+", true), (Some("+2"), "2+", true)]), None, "11", Ok("+1"))]
+    #[case::first_of_a_code_counts(rules(&[(Some("+1"), "1+", false), (Some("+1"), "2+", false)]), Some("+1"), "11", Ok("+1"))]
+    #[case::blank_pattern_is_skipped(rules(&[(Some("+91"), " ", true), (Some("+1"), "9+", true)]), None, "99", Ok("+1"))]
+    #[case::default_without_a_code(rules(&[(None, "9+", true)]), None, "99", Ok(""))]
+    #[case::default_with_a_blank_code(rules(&[(Some(""), "9+", true)]), None, "99", Ok(""))]
+    #[case::broken_pattern(rules(&[(Some("+91"), "(", true)]), None, "99", Err(BROKEN.to_owned()))]
+    #[case::code_is_no_code(india_and_ethiopia(), Some("9876543210"), "9876543210", Err(format!("{UNKNOWN}(invalid)")))]
+    #[case::long_number(rules(&[(None, "[0-9]+", true)]), None, "987654321098765432100", Err(format!("{MISMATCH}[0-9]+")))]
+    #[case::letters_that_the_pattern_takes(rules(&[(None, ".+", true)]), None, "98765abcde", Err(format!("{MISMATCH}.+")))]
+    fn the_rule_is_chosen_as_documented(
+        #[case] rules: NumberRules,
+        #[case] code: Option<&str>,
+        #[case] number: &str,
+        #[case] expected: Result<&str, String>,
+    ) {
+        assert_eq!(
+            outcome(&rules, number, code, Check::Full),
+            expected.map(str::to_owned)
+        );
+    }
+
+    #[rstest]
+    #[case::pattern_is_not_asked(india_and_ethiopia(), None, "123", Ok("+91"))]
+    #[case::broken_pattern_is_not_asked(rules(&[(Some("+91"), "(", true)]), None, "123", Ok("+91"))]
+    #[case::a_code_without_an_entry_is_kept(ethiopia_alone(), Some("+1"), "123", Ok("+1"))]
+    #[case::letters(india_and_ethiopia(), None, "98765abcde", Err(format!("{MISMATCH}[6-9][0-9]{{9}}")))]
+    #[case::long(ethiopia_alone(), Some("+1"), "987654321098765432100", Err(format!("{MISMATCH}{DEFAULT}")))]
+    #[case::code_is_no_code(india_and_ethiopia(), Some("+0"), "9876543210", Err(format!("{UNKNOWN}(invalid)")))]
+    fn a_password_reset_is_checked_for_bounds_alone(
+        #[case] rules: NumberRules,
+        #[case] code: Option<&str>,
+        #[case] number: &str,
+        #[case] expected: Result<&str, String>,
+    ) {
+        assert_eq!(
+            outcome(&rules, number, code, Check::BoundsOnly),
+            expected.map(str::to_owned)
+        );
+    }
+
+    #[rstest]
+    #[case::none_given(None, Check::Full, Ok(""))]
+    #[case::configured(Some("+91"), Check::Full, Ok("+91"))]
+    #[case::not_configured(Some("+1"), Check::Full, Err(format!("{UNKNOWN}+1")))]
+    #[case::not_configured_for_a_reset(Some("+1"), Check::BoundsOnly, Ok("+1"))]
+    fn without_mdms_only_configured_country_codes_are_taken(
+        #[case] code: Option<&str>,
+        #[case] check: Check,
+        #[case] expected: Result<&str, String>,
+    ) {
+        let rules = NumberRules::without_mdms(DEFAULT, &["+91".to_owned()]);
+        assert_eq!(
+            outcome(&rules, "9876543210", code, check),
+            expected.map(str::to_owned)
+        );
+        assert_eq!(
+            outcome(&rules, "123", None, Check::Full),
+            Err(format!("{MISMATCH}{DEFAULT}"))
+        );
+    }
+
+    #[test]
+    fn an_endless_answer_is_cut() {
+        let entries = (0..100_000)
+            .map(|_| entry(Some("+1"), "1", false))
+            .collect();
+        assert_eq!(
+            NumberRules::from_entries(entries, DEFAULT).rules.len(),
+            MAX_ENTRIES
+        );
+    }
+
+    #[test]
+    fn no_usable_entry_is_empty() {
+        assert!(rules(&[(Some("+91"), "", true)]).is_empty());
+        assert!(!india_and_ethiopia().is_empty());
     }
 }

@@ -88,3 +88,48 @@ pub fn rules_body(tenant: &str, module: &str, master: &str) -> Vec<u8> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(body: Vec<u8>) -> String {
+        String::from_utf8(body).expect("UTF-8")
+    }
+
+    #[test]
+    fn egov_user_is_asked_by_number() {
+        assert_eq!(
+            text(user_search_body("pb", Some("CITIZEN"), "9876543210")),
+            r#"{"userName":null,"tenantId":"pb","userType":"CITIZEN","mobileNumber":"9876543210"}"#
+        );
+        assert_eq!(
+            text(user_search_body("pb", None, "9876543210")),
+            r#"{"userName":null,"tenantId":"pb","userType":null,"mobileNumber":"9876543210"}"#
+        );
+    }
+
+    #[test]
+    fn egov_otp_is_asked_for_an_identity() {
+        assert_eq!(
+            text(otp_create_body("9876543210", "pb.amritsar")),
+            r#"{"otp":{"identity":"9876543210","tenantId":"pb.amritsar","isValidationSuccessful":false}}"#
+        );
+    }
+
+    #[test]
+    fn egov_localization_is_asked_with_an_empty_request_info() {
+        assert_eq!(text(texts_body()), r#"{"RequestInfo":{}}"#);
+    }
+
+    #[test]
+    fn egov_mdms_is_asked_for_one_master() {
+        assert_eq!(
+            text(rules_body("pb", "common-masters", "MobileNumberValidation")),
+            concat!(
+                r#"{"RequestInfo":{},"MdmsCriteria":{"tenantId":"pb","#,
+                r#""moduleDetails":[{"moduleName":"common-masters","masterDetails":[{"name":"MobileNumberValidation"}]}]}}"#
+            )
+        );
+    }
+}

@@ -116,3 +116,69 @@ struct EmptyRequestInfo {
     plain_access_request: (),
     user_info: (),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLISHED: OutcomeRecord<'_> = OutcomeRecord {
+        event_id: "8f14e45f",
+        outcome: "published",
+        disposition: None,
+        code: None,
+        stage: None,
+        tenant_id: Some("pb.amritsar"),
+        r#type: Some("login"),
+        door: "stream",
+        attempts: 1,
+        received_at_ms: 1_732_345_678_901,
+        finished_at_ms: 1_732_345_679_000,
+        source: None,
+        replay_id: None,
+        topic: Some("egov.core.otp.request"),
+        partition: Some(3),
+        offset: Some(42),
+    };
+
+    fn text(record: &OutcomeRecord<'_>) -> String {
+        String::from_utf8(record.to_bytes()).expect("UTF-8")
+    }
+
+    #[test]
+    fn an_outcome_has_every_property_in_its_order() {
+        assert_eq!(
+            text(&PUBLISHED),
+            concat!(
+                r#"{"eventId":"8f14e45f","outcome":"published","disposition":null,"code":null,"stage":null,"#,
+                r#""tenantId":"pb.amritsar","type":"login","door":"stream","attempts":1,"#,
+                r#""receivedAtMs":1732345678901,"finishedAtMs":1732345679000,"source":null,"replayId":null,"#,
+                r#""topic":"egov.core.otp.request","partition":3,"offset":42}"#
+            )
+        );
+    }
+
+    #[test]
+    fn an_outcome_of_a_dead_letter_says_why() {
+        let record = OutcomeRecord {
+            outcome: "dead-lettered",
+            disposition: Some("poison"),
+            code: Some("not-json"),
+            stage: Some("decode"),
+            tenant_id: None,
+            r#type: None,
+            source: Some("egov.core.otp.request-3-42"),
+            replay_id: Some("r1"),
+            ..PUBLISHED
+        };
+        assert_eq!(
+            text(&record),
+            concat!(
+                r#"{"eventId":"8f14e45f","outcome":"dead-lettered","disposition":"poison","code":"not-json","#,
+                r#""stage":"decode","tenantId":null,"type":null,"door":"stream","attempts":1,"#,
+                r#""receivedAtMs":1732345678901,"finishedAtMs":1732345679000,"#,
+                r#""source":"egov.core.otp.request-3-42","replayId":"r1","#,
+                r#""topic":"egov.core.otp.request","partition":3,"offset":42}"#
+            )
+        );
+    }
+}
