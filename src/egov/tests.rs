@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rstest::rstest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -144,7 +145,7 @@ fn after(seconds: u64) -> CallError {
     Fault::status_with(307, "location", "/_standin/health"),
     unavailable(Code::ServiceBrokenAnswer)
 )]
-#[case::oversized(Fault::Oversized { bytes: 1_048_577 }, unavailable(Code::ServiceBrokenAnswer))]
+#[case::oversized(Fault::Oversized { bytes: 1_048_576 }, unavailable(Code::ServiceBrokenAnswer))]
 #[case::refused(Fault::status(404), CallError::Refused { status: 404 })]
 #[case::forbidden(Fault::status(403), CallError::Refused { status: 403 })]
 #[case::binding(
@@ -416,6 +417,41 @@ async fn texts_without_a_copy_do_not_wait_for_a_permit() {
     };
     let refused = tokio::time::timeout(LONG, refused).await.unwrap();
     assert_eq!(refused.unwrap_err(), CallError::busy());
+}
+
+#[tokio::test]
+async fn an_answer_of_unknown_length_is_read_to_the_limit_and_no_further() {
+    for (chunks, ends_well) in [(15, true), (16, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let clock = Clock::fixed(NOW);
+        let services = services(&url, &[], &clock);
+        let stop = CancellationToken::new();
+        let request = request();
+        let call = Call {
+            correlation_id: None,
+            traceparent: None,
+            tenant_header: None,
+            deadline: NOW.plus(LONG),
+            queue: Queue::Live,
+            stop: &stop,
+        };
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let body = "c\r\n{\"user\": []}\r\n";
+            let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x1_0000));
+            let answer = [head, body, &chunk.repeat(chunks), "0\r\n\r\n"];
+            assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+            // The reader may have gone at the limit.
+            let _ = stream.write_all(answer.concat().as_bytes()).await;
+            stream
+        };
+        let (found, _open) = tokio::join!(services.find_user(&request, &call), answers);
+        let broken = unavailable(Code::ServiceBrokenAnswer);
+        let expected = if ends_well { Ok(None) } else { Err(broken) };
+        assert_eq!(found, expected);
+    }
 }
 
 #[tokio::test]
