@@ -1,12 +1,28 @@
 //! `user-otp`: turns OTP requests on Kafka into SMS and email records, exactly once.
+//!
+//! ```text
+//! Kafka ─▶ engine ─▶ handler ─▶ egov services
+//!   ▲        │          │
+//!   │        │          └─ domain, decide, messages, notification: pure
+//!   └────────┘ one transaction: results and offsets
+//! ```
+
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod domain;
 pub mod egov;
 pub mod engine;
+pub mod handler;
+pub mod health;
+pub mod known_topics;
 pub mod messages;
 pub mod notification;
 pub mod ops;
 pub mod outcome;
+pub mod service;
+pub mod telemetry;
+pub mod topics;
+pub mod topology;
 pub mod wire;

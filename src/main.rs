@@ -1,2 +1,5 @@
 //! The `user-otp` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    user_otp::cli::main()
+}

@@ -1,4 +1,352 @@
-//! The engine.
+//! The engine: out-of-order completion, exactly once.
+//!
+//! ```text
+//!                    ┌──────────────── consumer thread ───────────────┐
+//! requests ─┐        │ poll ─▶ tracker ─▶ read ─▶ window ─▶ lane head  │
+//! accepted ─┼─ Kafka │                      ▲                │        │
+//! jobs ─────┤        └──────────────────────┼────────────────┼────────┘
+//! retry.* ──┘                   parked until due             ▼
+//!     ▲                                          handler task (tokio), one a person
+//!     │                                                      │ outcome
+//!     │              ┌──────────────── committer thread ─────▼────────┐
+//!     └── retried ── │ one transaction: SMS, email, retries, dead      │
+//!                    │ letters, outcomes, and the offsets they finish  │
+//!                    └─────────────────────────────────────────────────┘
+//! ```
+//!
+//! The guarantee: the records of a request's one final outcome and its offset are committed
+//! together. What is finished above a partition's commit point is kept in the commit's metadata
+//! ([`tag`]), so that a new owner repeats nothing. Calls to the services are outside of it: a
+//! request handled again after a crash may have a second OTP created; the first was never visible.
+//!
+//! Pure, without Kafka or tokio: [`tag`], [`offsets`], [`lanes`], [`retry`], [`headers`],
+//! [`record`], [`output`], [`state`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use self::clients::Connection;
+use self::consumer::{Callbacks, Consumer, Intake};
+use self::core::Core;
+use self::dispatch::Dispatcher;
+use self::output::Writer;
+use self::record::{Origin, Reading};
+use self::state::Bounds;
+use self::transaction::{Committer, Note};
+use self::vitals::Vitals;
+use crate::clock::Clock;
+use crate::handler::Handler;
+use crate::known_topics::KnownTopics;
+
+pub mod admin;
+pub mod clients;
+mod consumer;
+mod core;
+mod dispatch;
+pub mod headers;
+mod keeper;
 pub mod lanes;
 pub mod offsets;
+pub mod output;
+pub mod record;
+pub mod retry;
+mod start;
+pub mod state;
 pub mod tag;
+mod transaction;
+pub mod vitals;
+
+/// What the engine consumes and by which rules.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How to reach Kafka.
+    pub connection: Connection,
+    /// The request topic.
+    pub requests: String,
+    /// The topic of jobs' requests.
+    pub jobs: String,
+    /// Retry topics are this, a dot, and their delay.
+    pub retry_prefix: String,
+    /// The bounds of what is in hand.
+    pub bounds: Bounds,
+    /// How times follow from a record.
+    pub reading: Reading,
+    /// Where results go.
+    pub writer: Writer,
+    /// Results in one transaction.
+    pub batch: usize,
+    /// How long the committer waits for more results.
+    pub linger: Duration,
+    /// How long a rebalance waits for what was begun.
+    pub drain: Duration,
+    /// The largest record that is written, in bytes.
+    pub largest_record: usize,
+}
+
+impl Settings {
+    /// What a topic is to us.
+    pub(crate) fn origin(&self, topic: &str) -> Option<Origin> {
+        if topic == self.requests {
+            Some(Origin::Requests)
+        } else if topic == &*self.reading.accepted {
+            Some(Origin::Accepted)
+        } else if topic == self.jobs {
+            Some(Origin::Jobs)
+        } else {
+            self.delay_of(topic).map(Origin::Retry)
+        }
+    }
+
+    /// The delay that a retry topic's name says, whatever the configured delays are now.
+    #[must_use]
+    pub fn delay_of(&self, topic: &str) -> Option<Duration> {
+        let delay = topic.strip_prefix(&self.retry_prefix)?.strip_prefix('.')?;
+        humantime::parse_duration(delay).ok()
+    }
+
+    /// Topic names, and a pattern for every retry topic there is.
+    fn subscription(&self) -> Vec<String> {
+        let prefix = self.retry_prefix.replace('.', "\\.");
+        let retries = format!("^{prefix}\\.[0-9]+[a-z]+$");
+        vec![
+            self.requests.clone(),
+            self.reading.accepted.to_string(),
+            self.jobs.clone(),
+            retries,
+        ]
+    }
+}
+
+/// Why the engine cannot start, or go on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// A client could not be made of the configuration.
+    #[error("the Kafka client could not be created: {0}")]
+    Client(KafkaError),
+    /// No broker took our transactional id in time.
+    #[error("Kafka did not answer in time ({0}): check kafka.brokers, and that its brokers are up")]
+    Unreachable(Stopped),
+    /// A commit by a version that this one does not know.
+    #[error(
+        "the committed offset of {topic}-{partition} carries a tag of another version of user-otp \
+         (user-otp/{version}): going on would send again what is sent; run that version, or reset \
+         the group's offsets to give that up"
+    )]
+    UnknownTag {
+        /// Its topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// What follows the mark.
+        version: String,
+    },
+    /// Another process uses our transactional id.
+    #[error(
+        "another process uses the transactional id {id}: give each instance its own kafka.instance, and stop one of \
+         the two"
+    )]
+    TwoProcesses {
+        /// The id.
+        id: String,
+    },
+    /// A thread could not be started, or ended by a defect.
+    #[error("the engine's {0} thread is not there")]
+    Thread(&'static str),
+}
+
+/// librdkafka's name for what stopped us.
+#[derive(Debug, Clone)]
+pub struct Stopped(String);
+
+impl From<&KafkaError> for Stopped {
+    fn from(error: &KafkaError) -> Self {
+        Self(
+            error
+                .rdkafka_error_code()
+                .map_or_else(|| "no answer".to_owned(), |code| code.to_string()),
+        )
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How an engine ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// All that was begun was finished and committed.
+    Clean,
+    /// The time ran out; what was begun will be handled again.
+    CutShort,
+}
+
+/// A running engine.
+pub struct Engine {
+    core: Arc<Core>,
+    threads: Option<Threads>,
+    /// Dropped last, after every list that went through pause and resume.
+    consumer: Option<Arc<Consumer>>,
+    notes: mpsc::Sender<Note>,
+}
+
+struct Threads {
+    intake: JoinHandle<bool>,
+    committer: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    drain: mpsc::Sender<Duration>,
+}
+
+impl Engine {
+    /// Connects, takes the transactional id over, and starts consuming. Blocks for at most
+    /// `patience`.
+    ///
+    /// # Errors
+    ///
+    /// When a client cannot be created, or Kafka does not answer within `patience`.
+    pub fn start<H: Handler>(
+        settings: Settings,
+        handler: H,
+        topics: KnownTopics,
+        clock: Clock,
+        runtime: &Handle,
+        patience: Duration,
+    ) -> Result<Self, EngineError> {
+        let core = Arc::new(Core::new(settings, clock));
+        let writer = Arc::new(core.settings.writer.clone());
+        let (notes, from_handlers) = mpsc::channel();
+        let callbacks = Callbacks::new(Arc::clone(&core), notes.clone());
+        let consumer: Consumer = core
+            .settings
+            .connection
+            .consumer()
+            .create_with_context(callbacks)
+            .map_err(EngineError::Client)?;
+        let consumer = Arc::new(consumer);
+        // Before the first record is taken: finding the coordinators takes half a second.
+        let committer = Committer::new(
+            Arc::clone(&core),
+            Arc::clone(&consumer),
+            Arc::clone(&writer),
+            from_handlers,
+            patience,
+        )?;
+        let dispatcher = Arc::new(Dispatcher::new(
+            Arc::clone(&core),
+            handler,
+            runtime.clone(),
+            notes.clone(),
+            writer,
+        ));
+        dispatcher
+            .tasks
+            .spawn_on(dispatch::run_retries(Arc::clone(&dispatcher)), runtime);
+        let subscription = core.settings.subscription();
+        let subscription: Vec<&str> = subscription.iter().map(String::as_str).collect();
+        consumer
+            .subscribe(&subscription)
+            .map_err(EngineError::Client)?;
+        let threads = start_threads(&core, &consumer, dispatcher, committer, topics)?;
+        Ok(Self {
+            core,
+            threads: Some(threads),
+            consumer: Some(consumer),
+            notes,
+        })
+    }
+
+    /// Signs of life.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.core.vitals)
+    }
+
+    /// Cancelled when the engine cannot go on; [`Engine::shut_down`] says why.
+    #[must_use]
+    pub fn failed(&self) -> CancellationToken {
+        self.core.failed.clone()
+    }
+
+    /// Stops intake, drains, commits, and leaves the group, within `deadline`. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Why the engine had failed, if it had.
+    pub fn shut_down(mut self, deadline: Duration) -> Result<Drained, EngineError> {
+        let until = Instant::now() + deadline;
+        self.core.stopping.cancel();
+        self.core.announce();
+        let Some(threads) = self.threads.take() else {
+            return Ok(Drained::CutShort);
+        };
+        // A little is left for the last commit and for leaving.
+        let _ = threads.drain.send(deadline.mul_f32(0.8));
+        let drained = threads
+            .intake
+            .join()
+            .map_err(|_| EngineError::Thread("consumer"))?;
+        let _ = self.notes.send(Note::End);
+        while !threads.committer.is_finished() && Instant::now() < until {
+            self.core.wait_until(Duration::from_millis(10), |_| false);
+        }
+        let committed = threads.committer.is_finished();
+        let _ = threads.keeper.join();
+        if committed {
+            let _ = threads.committer.join();
+            // Leaves the group; it may hang when the broker is away: the caller has a hard deadline.
+            drop(self.consumer.take());
+        } else {
+            // The committer still holds the consumer, and the process is about to end.
+            std::mem::forget(self.consumer.take());
+        }
+        match self.core.failure() {
+            Some(error) => Err(error.clone()),
+            None if drained && committed => Ok(Drained::Clean),
+            None => Ok(Drained::CutShort),
+        }
+    }
+}
+
+fn start_threads<H: Handler>(
+    core: &Arc<Core>,
+    consumer: &Arc<Consumer>,
+    dispatcher: Arc<Dispatcher<H>>,
+    committer: Committer,
+    topics: KnownTopics,
+) -> Result<Threads, EngineError> {
+    let (answer, answers) = mpsc::channel();
+    let (drain, drain_for) = mpsc::channel();
+    let spawn = |name: &'static str| std::thread::Builder::new().name(name.to_owned());
+    let intake = Intake {
+        consumer: Arc::clone(consumer),
+        dispatcher,
+        answers,
+        drain_for,
+    };
+    let intake = spawn("consumer")
+        .spawn(move || intake.run())
+        .map_err(|_| EngineError::Thread("consumer"))?;
+    let committer = spawn("committer")
+        .spawn(move || committer.run())
+        .map_err(|_| EngineError::Thread("committer"))?;
+    let (core, consumer) = (Arc::clone(core), Arc::clone(consumer));
+    let keeper = spawn("keeper")
+        .spawn(move || keeper::run(&core, &consumer, &topics, &answer))
+        .map_err(|_| EngineError::Thread("keeper"))?;
+    Ok(Threads {
+        intake,
+        committer,
+        keeper,
+        drain,
+    })
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use rangemap::RangeSet;
 
-use super::tag::{self, Tag};
+use super::tag::{self, Fill, Tag};
 
 /// What to do with a delivered record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,10 @@ pub struct Tracker {
     unfinished: BTreeSet<i64>,
     /// Finished by earlier owners, at or above `next`.
     inherited: RangeSet<i64>,
-    /// Below it, old records are skipped; see [`Tracker::skips`].
+    /// Below it, old records are skipped; see [`Tracker::was_there_before`].
     until: Option<i64>,
+    /// Whether anything was delivered yet.
+    started: bool,
 }
 
 impl Tracker {
@@ -42,18 +44,19 @@ impl Tracker {
             unfinished: BTreeSet::new(),
             inherited: tag.finished.iter().cloned().collect(),
             until: tag.until,
+            started: false,
         }
     }
 
     /// Starts at `start` on a partition without our tag; what lies below `end` was there before us.
     #[must_use]
     pub fn foreign(start: i64, end: i64) -> Self {
-        Self {
-            next: start,
-            unfinished: BTreeSet::new(),
-            inherited: RangeSet::new(),
+        let tag = Tag {
+            commit_point: start,
             until: (end > start).then_some(end),
-        }
+            finished: Vec::new(),
+        };
+        Self::from_tag(&tag)
     }
 
     /// Notes that `offset` was delivered.
@@ -62,6 +65,7 @@ impl Tracker {
             return Delivery::Finished;
         }
         let finished = self.inherited.contains(&offset);
+        self.started = true;
         self.advance(offset + 1);
         if finished {
             return Delivery::Finished;
@@ -70,9 +74,10 @@ impl Tracker {
         Delivery::Unfinished
     }
 
-    /// Notes that all below `position` was delivered or is no record; never goes back.
+    /// Notes that all below `position` was delivered or is no record; never goes back. Before the
+    /// first delivery it does nothing: the consumer's position may be an earlier assignment's then.
     pub fn advance(&mut self, position: i64) {
-        if position > self.next {
+        if self.started && position > self.next {
             self.next = position;
             self.inherited.remove(i64::MIN..position);
         }
@@ -87,6 +92,12 @@ impl Tracker {
     #[must_use]
     pub fn was_there_before(&self, offset: i64) -> bool {
         self.until.is_some_and(|until| offset < until)
+    }
+
+    /// The offset after the last one delivered.
+    #[must_use]
+    pub fn next(&self) -> i64 {
+        self.next
     }
 
     /// The lowest offset that is not finished.
@@ -126,9 +137,9 @@ impl Tracker {
         }
     }
 
-    /// Whether another record may be delivered: its tag will fit, whatever finishes next.
+    /// Whether the tag stays within `fill` with another record delivered, whatever finishes next.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn has_room(&self, fill: Fill) -> bool {
         let end = self
             .inherited
             .last()
@@ -137,6 +148,7 @@ impl Tracker {
             self.unfinished.len() + 1,
             self.inherited.len(),
             end + 1 - self.commit_point(),
+            fill,
         )
     }
 }
@@ -192,6 +204,13 @@ mod tests {
     }
 
     #[test]
+    fn a_position_before_the_first_delivery_says_nothing() {
+        let mut tracker = Tracker::from_tag(&tag(50, &[60..70]));
+        tracker.advance(101);
+        assert_eq!(tracker.tag_after(&none()), tag(50, &[60..70]));
+    }
+
+    #[test]
     fn until_stays_until_the_commit_point_has_passed_it() {
         let mut tracker = Tracker::foreign(0, 3);
         assert_eq!(tracker.tag_after(&none()).until, Some(3));
@@ -216,11 +235,11 @@ mod tests {
         (0..30_000).for_each(|offset| {
             let _ = tracker.deliver(offset);
         });
-        assert!(!tracker.has_room());
+        assert!(!tracker.has_room(Fill::High));
         (1..30_000)
             .filter(|offset| offset % 60 != 0)
             .for_each(|offset| tracker.finish(offset));
-        assert!(tracker.has_room());
+        assert!(tracker.has_room(Fill::High));
     }
 
     /// The obviously right model: a flag for each offset.

@@ -75,6 +75,12 @@ impl Tag {
         }
     }
 
+    /// Whether `offset` is finished.
+    #[must_use]
+    pub fn covers(&self, offset: i64) -> bool {
+        offset < self.commit_point || self.finished.iter().any(|run| run.contains(&offset))
+    }
+
     fn payload(&self) -> (char, Vec<u8>) {
         let Some(last) = self.finished.last() else {
             return ('-', Vec::new());
@@ -134,18 +140,29 @@ impl Tag {
     }
 }
 
-/// Whether the tag of a partition fits for certain, whatever finishes next: `unfinished` single
-/// offsets and `inherited` finished ranges, over `span` offsets above the commit point. A
-/// quarter of the limit is kept free.
+/// How full a tag may become before its partition is held, and before it is let go on again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// Three quarters of the limit.
+    High,
+    /// Half of that.
+    Low,
+}
+
+/// Whether the tag of a partition stays within `fill` for certain, whatever finishes next:
+/// `unfinished` single offsets and `inherited` finished ranges, over `span` offsets above the
+/// commit point.
 #[must_use]
-pub fn fits(unfinished: usize, inherited: usize, span: i64) -> bool {
-    let room = PAYLOAD_LIMIT * 3 / 4 / 4 * 3;
+pub fn fits(unfinished: usize, inherited: usize, span: i64, fill: Fill) -> bool {
+    let high = PAYLOAD_LIMIT * 3 / 4;
+    let characters = match fill {
+        Fill::High => high,
+        Fill::Low => high / 2,
+    };
+    let room = characters / 4 * 3;
     let span_length = varint_length(span);
     let bitmap = usize::try_from(span).unwrap_or(usize::MAX).div_ceil(8);
-    let runs = unfinished * (1 + span_length)
-        + unfinished / 64
-        + inherited * 2 * span_length
-        + 2 * span_length;
+    let runs = unfinished * (1 + span_length) + unfinished / 64 + (inherited + 1) * 2 * span_length;
     bitmap <= room || runs <= room
 }
 
@@ -300,7 +317,7 @@ mod tests {
             let finished: Vec<_> = gaps.iter().scan(0, |at, gap| { let start = *at + 1; *at = start + gap; Some(start..*at) }).collect();
             let span = finished.last().map_or(0, |run| run.end);
             let tag = Tag { commit_point: 0, until: Some(i64::MAX), finished };
-            if fits(gaps.len(), 0, span) {
+            if fits(gaps.len(), 0, span, Fill::High) {
                 prop_assert!(tag.encode().len() <= METADATA_LIMIT);
             }
         }

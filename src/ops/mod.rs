@@ -1,4 +1,6 @@
 //! The commands for operators: each takes what it needs and returns what to print.
 
 pub mod config;
+pub mod run;
 pub mod standin;
+pub mod topics;

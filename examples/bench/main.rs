@@ -1,0 +1,218 @@
+//! What exactly-once costs: `user-otp run` and the `bare` baseline side by side on one broker,
+//! with the same stand-ins, in turns. `scripts/bench` builds everything in release and starts
+//! the broker.
+//!
+//! Every figure is the median of the rounds; the order is A B A B, so that what else the
+//! machine does meets both. Each run begins with a warm-up that is not counted.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people at a terminal"
+)]
+
+mod contender;
+mod figures;
+mod load;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use crate::contender::{Contender, Kind, StandIn};
+use crate::figures::{Figure, Table};
+use crate::load::{Load, Pace};
+
+/// Compares `user-otp run` with the bare baseline.
+#[derive(Parser, Debug, Clone)]
+struct Args {
+    /// The broker, as `scripts/kafka start` prints it.
+    #[arg(long)]
+    broker: String,
+    /// The folder with `user-otp` and `examples/bare`.
+    #[arg(long)]
+    binaries: PathBuf,
+    /// One short round instead of three long ones.
+    #[arg(long)]
+    quick: bool,
+    /// How often each figure is taken.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Requests of a burst with services that answer at once.
+    #[arg(long)]
+    burst: Option<u32>,
+    /// Requests of a burst with services that take their time.
+    #[arg(long)]
+    slow_burst: Option<u32>,
+    /// Seconds of the open loop at 500 requests a second.
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// Records that wait while memory is measured; 0 leaves it out.
+    #[arg(long)]
+    waiting: Option<u32>,
+    /// Only one of the two.
+    #[arg(long)]
+    alone: Option<Kind>,
+    /// Only the figures whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+/// What is measured, and how much of it.
+#[derive(Debug, Clone)]
+struct Plan {
+    rounds: usize,
+    warm_up: u32,
+    burst: u32,
+    slow_burst: u32,
+    seconds: u32,
+    waiting: u32,
+}
+
+impl Plan {
+    fn of(args: &Args) -> Self {
+        let whole = Self {
+            rounds: 3,
+            warm_up: 3_000,
+            burst: 60_000,
+            slow_burst: 25_000,
+            seconds: 20,
+            waiting: 1_000_000,
+        };
+        let quick = Self {
+            rounds: 1,
+            warm_up: 1_000,
+            burst: 10_000,
+            slow_burst: 6_000,
+            seconds: 5,
+            waiting: 100_000,
+        };
+        let base = if args.quick { quick } else { whole };
+        Self {
+            rounds: args.rounds.unwrap_or(base.rounds),
+            burst: args.burst.unwrap_or(base.burst),
+            slow_burst: args.slow_burst.unwrap_or(base.slow_burst),
+            seconds: args.seconds.unwrap_or(base.seconds),
+            waiting: args.waiting.unwrap_or(base.waiting),
+            ..base
+        }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let bench = Bench {
+        plan: Plan::of(&args),
+        at_once: StandIn::start(&args.binaries, &[])?,
+        slow: StandIn::start(
+            &args.binaries,
+            &["--user-delay", "5ms", "--otp-delay", "60ms"],
+        )?,
+        args,
+    };
+    let mut table = Table::default();
+    for round in 1..=bench.plan.rounds {
+        for kind in bench.contenders() {
+            eprintln!("round {round} of {}: {}", bench.plan.rounds, kind.name());
+            bench
+                .round(kind, &mut table)
+                .with_context(|| format!("{} in round {round}", kind.name()))?;
+        }
+    }
+    if bench.plan.waiting > 0 && bench.wants("memory") {
+        for kind in bench.contenders() {
+            eprintln!("memory: {}", kind.name());
+            bench
+                .memory(kind, &mut table)
+                .with_context(|| format!("memory of {}", kind.name()))?;
+        }
+    }
+    println!("{table}");
+    Ok(())
+}
+
+struct Bench {
+    args: Args,
+    plan: Plan,
+    at_once: StandIn,
+    slow: StandIn,
+}
+
+impl Bench {
+    fn contenders(&self) -> Vec<Kind> {
+        let both = [Kind::Ours, Kind::Bare].into_iter();
+        both.filter(|kind| self.args.alone.is_none_or(|alone| alone == *kind))
+            .collect()
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.args.only)
+    }
+
+    fn round(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
+        if self.wants("burst, 8 partitions") || self.wants("CPU") || self.wants("latency") {
+            self.eight_partitions(kind, table)?;
+        }
+        if self.wants("burst, 1 partition") {
+            let load = Load::new(&self.args.broker, 1)?;
+            let contender = self.start(kind, &load, &self.at_once)?;
+            self.warm_up(&load)?;
+            table.add(
+                Figure::BurstOnePartition,
+                kind,
+                load.burst(self.plan.burst)?,
+            );
+            contender.end()?;
+        }
+        if self.wants("burst, 5 + 60 ms") {
+            let load = Load::new(&self.args.broker, 8)?;
+            let contender = self.start(kind, &load, &self.slow)?;
+            self.warm_up(&load)?;
+            table.add(Figure::SlowBurst, kind, load.burst(self.plan.slow_burst)?);
+            contender.end()?;
+        }
+        Ok(())
+    }
+
+    /// Throughput, the processor time it took, and then, of the same process, latency.
+    fn eight_partitions(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
+        let load = Load::new(&self.args.broker, 8)?;
+        let contender = self.start(kind, &load, &self.at_once)?;
+        self.warm_up(&load)?;
+        let before = contender.processor_time()?;
+        table.add(Figure::Burst, kind, load.burst(self.plan.burst)?);
+        let used = contender.processor_time()? - before;
+        table.add(
+            Figure::Processor,
+            kind,
+            used.as_secs_f64() * 1e6 / f64::from(self.plan.burst),
+        );
+        let latencies = load.open_loop(500, self.plan.seconds)?;
+        table.add(Figure::Median, kind, figures::percentile(&latencies, 50));
+        table.add(Figure::P99, kind, figures::percentile(&latencies, 99));
+        contender.end()
+    }
+
+    /// Many records wait while the slow services hold everything back.
+    fn memory(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
+        let load = Load::new(&self.args.broker, 8)?;
+        load.publish(self.plan.waiting, Pace::Flood)?;
+        let contender = self.start(kind, &load, &self.slow)?;
+        let watched = Duration::from_secs(if self.args.quick { 8 } else { 30 });
+        let early = contender.memory_after(watched / 4)?;
+        let late = contender.memory_after(watched * 3 / 4)?;
+        table.add(Figure::MemoryEarly, kind, early.resident);
+        table.add(Figure::MemoryLate, kind, late.resident);
+        table.add(Figure::MemoryPeak, kind, late.peak);
+        contender.end()
+    }
+
+    fn start(&self, kind: Kind, load: &Load, stand_in: &StandIn) -> anyhow::Result<Contender> {
+        Contender::start(kind, &self.args.binaries, &self.args.broker, load, stand_in)
+    }
+
+    fn warm_up(&self, load: &Load) -> anyhow::Result<()> {
+        load.burst(self.plan.warm_up).map(drop)
+    }
+}

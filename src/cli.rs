@@ -1,0 +1,148 @@
+//! The command line: what may be typed, and who does it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Effective};
+use crate::topics::{self, Item, Owner, State};
+use crate::{ops, telemetry, topology};
+
+/// Ended at the shutdown deadline: what was begun will be handled again.
+pub const EXIT_CUT_SHORT: i32 = 3;
+
+/// A call to Kafka did not return, and the watchdog ended the process.
+pub const EXIT_WATCHDOG: i32 = 4;
+
+/// Ended at once by a second signal.
+pub const EXIT_SECOND_SIGNAL: i32 = 5;
+
+/// DIGIT's OTP requests from Kafka to SMS and email, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "user-otp", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// A TOML file with the settings that differ from the defaults (also USER_OTP_CONFIG).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 could not start, or go on; 2 wrong usage; 3 ended at the shutdown \
+deadline; 4 ended by the watchdog, because a call to Kafka did not return; 5 ended at once by a second signal.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service.
+    Run,
+    /// Prints the effective configuration with the source of each key, secrets masked.
+    Config,
+    /// Compares the cluster's topics with what is needed, or creates what is missing.
+    Topics {
+        #[command(subcommand)]
+        action: TopicsAction,
+    },
+    /// Serves stand-ins of the four services that user-otp calls.
+    Standin(ops::standin::StandinArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicsAction {
+    /// Shows what the cluster has against what is needed.
+    Plan,
+    /// Creates what is missing; never deletes or shrinks.
+    Apply(Apply),
+}
+
+#[derive(Debug, Args)]
+struct Apply {
+    /// Also creates the SMS and email topics, which the platform else owns.
+    #[arg(long)]
+    with_platform_topics: bool,
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            say_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let code = match &cli.command {
+        Command::Run => {
+            let (config, _) = load(cli)?;
+            telemetry::start(&config.log)?;
+            runtime.block_on(ops::run::run(&config))
+        }
+        Command::Config => {
+            let (_, effective) = load(cli)?;
+            say(&ops::config::text(&effective));
+            Ok(0)
+        }
+        Command::Topics { action } => {
+            let (config, _) = load(cli)?;
+            runtime.block_on(run_topics(&config, action))
+        }
+        Command::Standin(args) => {
+            runtime.block_on(ops::standin::run(args, &mut std::io::stdout()))?;
+            Ok(0)
+        }
+    };
+    // A client that cannot reach its broker must not keep the process from ending.
+    runtime.shutdown_background();
+    code
+}
+
+fn load(cli: &Cli) -> anyhow::Result<(Config, Effective)> {
+    Ok(Config::from_process(cli.config.as_deref())?)
+}
+
+async fn run_topics(config: &Config, action: &TopicsAction) -> anyhow::Result<i32> {
+    let admin = ops::run::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
+    let brokers = admin.brokers().await?;
+    let wanted: Vec<_> = topology::wanted(config)?
+        .into_iter()
+        .map(|(name, spec)| (name, spec.on(brokers)))
+        .collect();
+    let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
+    let mut plan = topics::plan(&wanted, &admin.found(&names).await?);
+    if let TopicsAction::Apply(apply) = action {
+        let creates = |item: &&Item| {
+            item.state == State::Missing
+                && (item.spec.owner == Owner::Ours || apply.with_platform_topics)
+        };
+        let missing: Vec<_> = plan
+            .iter()
+            .filter(creates)
+            .map(|item| (item.name.clone(), item.spec.clone()))
+            .collect();
+        admin.create(&missing, brokers).await?;
+        plan = topics::plan(&wanted, &admin.found(&names).await?);
+    }
+    say(&ops::topics::render(&plan, &config.kafka.brokers));
+    Ok(i32::from(
+        plan.iter().any(|item| item.state == State::Missing),
+    ))
+}
+
+#[expect(clippy::print_stdout, reason = "this is the program's output")]
+fn say(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "there may be no log yet")]
+fn say_error(error: &anyhow::Error) {
+    eprintln!("user-otp: {error:#}");
+}

@@ -1,0 +1,240 @@
+//! The Kafka clients' properties, each with its reason, and their callbacks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::ProducerContext;
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::config::KafkaProperties;
+
+/// A vanished instance's open transaction holds back its partitions' new owner, and every
+/// `read_committed` reader, for this long at most; shorter, and each broker fail-over (8-12 s)
+/// aborts what is open.
+pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to reach Kafka, and as whom.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// `host:port`, separated by commas.
+    pub brokers: String,
+    /// Consumer group.
+    pub group: String,
+    /// This instance among the group's; names the transactional id.
+    pub instance: String,
+    /// librdkafka properties set by the operator; they win over the tuning below, never over what
+    /// the guarantees rest on, which the configuration refuses.
+    pub properties: KafkaProperties,
+}
+
+impl Connection {
+    /// The transactional id: `{group}-{instance}`.
+    #[must_use]
+    pub fn transactional_id(&self) -> String {
+        format!("{}-{}", self.group, self.instance)
+    }
+
+    /// The properties of every client.
+    #[must_use]
+    pub fn common(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", format!("user-otp-{}", self.instance))
+            // A topic that is missing is an error that names it, never a topic with default settings.
+            .set("allow.auto.create.topics", "false")
+            // New partitions of the input topics are consumed within ten seconds.
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            // librdkafka's own lines come through the contexts below, at debug.
+            .set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+
+    fn with_operator_properties(&self, mut config: ClientConfig) -> ClientConfig {
+        for (name, value) in self.properties.iter() {
+            config.set(name, value);
+        }
+        config
+    }
+
+    /// For admin and metadata calls.
+    #[must_use]
+    pub fn admin(&self) -> ClientConfig {
+        self.with_operator_properties(self.common())
+    }
+
+    pub(crate) fn consumer(&self) -> ClientConfig {
+        let mut config = self.common();
+        config
+            .set("group.id", &self.group)
+            // Offsets are committed by the transaction that writes the results.
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Also makes `committed_offsets` wait for another owner's pending transaction.
+            .set("isolation.level", "read_committed")
+            // We decide where to start; an offset out of range is ours to handle.
+            .set("auto.offset.reset", "error")
+            .set("max.poll.interval.ms", "120000")
+            // After a full queue librdkafka waits this long before it fetches again (default 1 s).
+            .set("fetch.queue.backoff.ms", "10")
+            // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
+            .set("queued.min.messages", "2000")
+            .set("queued.max.messages.kbytes", "16384");
+        if !self
+            .properties
+            .get("group.protocol")
+            .is_some_and(|protocol| protocol == "consumer")
+        {
+            config
+                // Only what moves is revoked; the rest goes on.
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                // A rebalance costs a heartbeat a round, and there are two.
+                .set("heartbeat.interval.ms", "1000")
+                // Longer than most broker fail-overs (8-12 s), which else throw every member out;
+                // no longer than that, because a killed instance's partitions wait for it.
+                .set("session.timeout.ms", "15000");
+        }
+        self.with_operator_properties(config)
+    }
+
+    pub(crate) fn producer(&self, largest_record: usize) -> ClientConfig {
+        let mut config = self.common();
+        let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
+        config
+            .set("transactional.id", self.transactional_id())
+            .set("transaction.timeout.ms", &timeout)
+            .set("message.timeout.ms", &timeout)
+            // The dead-letter topic takes a little more than the request topic, and so must we.
+            .set("message.max.bytes", largest_record.to_string())
+            // The committer batches; waiting again would only add latency.
+            .set("linger.ms", "0")
+            .set("compression.type", "lz4")
+            // Java's default, so that a person's records go where a Java producer would put them.
+            .set("partitioner", "murmur2_random")
+            // The default of 100 ms rules back-to-back transactions.
+            .set("retry.backoff.ms", "10")
+            .set("retry.backoff.max.ms", "100")
+            // Wakes `send_offsets_to_transaction`, which can hang for ever when a coordinator dies.
+            .set("connections.max.idle.ms", "5000");
+        self.with_operator_properties(config)
+    }
+
+    /// Asks librdkafka whether it knows the operator's properties and takes their values.
+    ///
+    /// # Errors
+    ///
+    /// The property's name and its problem, never its value.
+    pub fn check_properties(&self) -> Result<(), (String, &'static str)> {
+        for config in [self.consumer(), self.producer(1_000_000)] {
+            config.create_native_config().map_err(|error| match error {
+                KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => {
+                    (property, "librdkafka does not know this property")
+                }
+                KafkaError::ClientConfig(_, _, property, _) => {
+                    (property, "librdkafka does not take this value")
+                }
+                _ => (String::new(), "librdkafka does not take these properties"),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether brokers can be reached: said once per change of state, not several times a second.
+#[derive(Debug, Default)]
+pub(crate) struct Reachability {
+    lost: AtomicBool,
+}
+
+impl Reachability {
+    pub(crate) fn lost(&self, reason: &str) {
+        if !self.lost.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                reason,
+                "no broker can be reached; going on as soon as one can"
+            );
+        }
+    }
+
+    pub(crate) fn found(&self) {
+        if self.lost.load(Ordering::Relaxed) && self.lost.swap(false, Ordering::Relaxed) {
+            tracing::info!("brokers can be reached again");
+        }
+    }
+
+    pub(crate) fn heard(&self, error: &KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.lost(reason);
+        } else {
+            tracing::debug!(target: "librdkafka", %error, reason, "client error");
+        }
+    }
+}
+
+/// librdkafka's own log, which repeats itself several times a second when a broker is down.
+pub(crate) fn log_line(facility: &str, line: &str) {
+    tracing::debug!(target: "librdkafka", facility, "{line}");
+}
+
+/// A delivery that failed: which result of the batch it belongs to, which of its records, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Undelivered {
+    pub(crate) result: usize,
+    pub(crate) topic: String,
+    pub(crate) code: RDKafkaErrorCode,
+}
+
+/// Collects failed deliveries for the committer.
+pub(crate) struct Deliveries {
+    failed: Mutex<Vec<Undelivered>>,
+    reachability: Arc<Reachability>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(reachability: Arc<Reachability>) -> Self {
+        Self {
+            failed: Mutex::default(),
+            reachability,
+        }
+    }
+
+    pub(crate) fn take_failed(&self) -> Vec<Undelivered> {
+        std::mem::take(&mut self.failed.lock())
+    }
+
+    pub(crate) fn fail(&self, undelivered: Undelivered) {
+        self.failed.lock().push(undelivered);
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_line(facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reachability.heard(&error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, result: usize) {
+        if let Err((error, message)) = delivered
+            && let Some(code) = error.rdkafka_error_code()
+        {
+            self.fail(Undelivered {
+                result,
+                topic: message.topic().to_owned(),
+                code,
+            });
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! The consumer thread: polls, reads, and admits requests while the window has room.
+//!
+//! Rebalance callbacks run inside `poll`, and the group waits for them, so blocking here is
+//! safe. Everything that a partition's tracker must know is told to it before the next poll.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::core::Core;
+use super::dispatch::Dispatcher;
+use super::record::{Header, Position, Record, Request};
+use super::start::{self, Answer, Ask};
+use super::state::{Epoch, Partition};
+use super::transaction::Note;
+use super::{EngineError, clients};
+use crate::clock::EpochMs;
+use crate::handler::Handler;
+
+/// The engine's consumer.
+pub(crate) type Consumer = BaseConsumer<Callbacks>;
+
+/// How long a poll waits for a record; nothing else waits for a poll.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Records taken in one go, before they are read and admitted.
+const BATCH: usize = 64;
+
+/// A full window is waited for without polling for this long; then the group must hear from us.
+const HOLD_WITHOUT_POLL: Duration = Duration::from_secs(1);
+
+/// How long the assign callback may wait for committed offsets.
+const ASSIGN_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs until the engine is to end, then drains.
+pub(crate) struct Intake<H> {
+    pub(crate) consumer: Arc<Consumer>,
+    pub(crate) dispatcher: Arc<Dispatcher<H>>,
+    /// Where pending partitions start, from the keeper.
+    pub(crate) answers: Receiver<(Partition, Answer)>,
+    /// How long the end may take, once there is one.
+    pub(crate) drain_for: Receiver<Duration>,
+}
+
+impl<H: Handler> Intake<H> {
+    /// Polls until the engine is to end; then drains. Whether all that was begun was finished.
+    pub(crate) fn run(self) -> bool {
+        let core = Arc::clone(&self.dispatcher.core);
+        let mut held_since = None;
+        let mut all_paused = false;
+        while !core.is_ending() {
+            core.vitals.polled();
+            self.take_answers();
+            self.apply_holds();
+            let room = core.lock().state.room();
+            if room > 0 {
+                if std::mem::take(&mut all_paused) {
+                    self.resume(&core.lock().state.readable());
+                }
+                held_since = None;
+                self.poll_batch(room);
+                continue;
+            }
+            let held = held_since.get_or_insert_with(Instant::now).elapsed();
+            if held < HOLD_WITHOUT_POLL {
+                core.wait_until(Duration::from_millis(50), |shared| shared.state.room() > 0);
+            } else {
+                // Also what was assigned meanwhile; pausing again what is paused costs nothing.
+                self.pause(&core.lock().state.readable());
+                all_paused = true;
+                self.poll_batch(1);
+                let half = core.settings.bounds.window / 2;
+                core.wait_until(POLL, |shared| shared.state.room() >= half);
+            }
+        }
+        let bound = self
+            .drain_for
+            .recv_timeout(POLL)
+            .unwrap_or(core.settings.drain);
+        self.drain(bound)
+    }
+
+    fn drain(&self, bound: Duration) -> bool {
+        let core = &self.dispatcher.core;
+        let deadline = Instant::now() + bound;
+        let partitions = {
+            let mut shared = core.lock();
+            let epochs = shared.state.stop();
+            shared.cancel(&epochs);
+            shared.state.partitions()
+        };
+        self.pause(&partitions);
+        loop {
+            core.vitals.polled();
+            // Nothing is taken in any more; this answers the group.
+            self.poll_batch(1);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if core.wait_until(left.min(POLL), |shared| shared.state.open() == 0) {
+                return true;
+            }
+            if left.is_zero() || core.failure().is_some() {
+                return false;
+            }
+        }
+    }
+
+    fn poll_batch(&self, room: usize) {
+        let core = &self.dispatcher.core;
+        let mut batch = Vec::new();
+        let mut wait = POLL;
+        while batch.len() < room.min(BATCH) {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    core.reachability.found();
+                    // Before the next poll: a rebalance or a look at the position happens there.
+                    if let Some(epoch) = self.deliver(&message) {
+                        batch.push((own(&message), epoch));
+                    }
+                    wait = Duration::ZERO;
+                }
+                Some(Err(error)) => {
+                    self.heard(&error);
+                    break;
+                }
+                None => {
+                    if batch.is_empty() && !wait.is_zero() {
+                        self.note_positions();
+                    }
+                    break;
+                }
+            }
+        }
+        let now = core.clock.now();
+        let mut parked = false;
+        for (record, epoch) in batch {
+            let request = self.read(record, now);
+            let admission = {
+                let mut shared = core.lock();
+                let admission = shared.state.admit(request, epoch, now);
+                parked |= shared.state.next_due().is_some();
+                admission
+            };
+            self.dispatcher.admitted(admission);
+        }
+        if parked {
+            core.retries.notify_one();
+        }
+    }
+
+    fn deliver(&self, message: &BorrowedMessage<'_>) -> Option<Epoch> {
+        let core = &self.dispatcher.core;
+        let partition = Partition {
+            topic: message.topic().into(),
+            number: message.partition(),
+        };
+        let time = message.timestamp().to_millis().map(EpochMs);
+        core.lock()
+            .state
+            .deliver(&partition, message.offset(), time, core.clock.now())
+    }
+
+    fn read(&self, record: Record, now: EpochMs) -> Request {
+        let settings = &self.dispatcher.core.settings;
+        let origin = settings
+            .origin(&record.position.topic)
+            .unwrap_or(super::record::Origin::Requests);
+        Request::read(record, origin, now, &settings.reading)
+    }
+
+    /// A poll returned nothing and no record is in hand: what lies below the positions is done
+    /// with, markers and compacted records included.
+    fn note_positions(&self) {
+        let Ok(positions) = self.consumer.position() else {
+            return;
+        };
+        let mut shared = self.dispatcher.core.lock();
+        for element in positions.elements() {
+            if let Offset::Offset(position) = element.offset() {
+                let partition = Partition {
+                    topic: element.topic().into(),
+                    number: element.partition(),
+                };
+                shared.state.advance(&partition, position);
+            }
+        }
+    }
+
+    fn heard(&self, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.start_anew()
+            }
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.dispatcher
+                    .core
+                    .reachability
+                    .lost("all brokers are down");
+            }
+            Some(RDKafkaErrorCode::PollExceeded) => {
+                tracing::warn!(
+                    "the group gave our partitions away: no poll for max.poll.interval.ms"
+                );
+            }
+            Some(_) | None => tracing::debug!(%error, "consumer error"),
+        }
+    }
+
+    /// The error does not say which partition's offset is gone: retention, a truncated log, or a
+    /// topic created anew. Such a partition gets a new epoch and is treated as one that is not
+    /// ours.
+    fn start_anew(&self) {
+        let core = &self.dispatcher.core;
+        let positions = self.consumer.position().ok();
+        for partition in core.lock().state.partitions() {
+            let Ok((low, high)) =
+                self.consumer
+                    .fetch_watermarks(&partition.topic, partition.number, ASSIGN_WAIT)
+            else {
+                continue;
+            };
+            let position = positions
+                .as_ref()
+                .and_then(|list| list.find_partition(&partition.topic, partition.number));
+            let consumed = position.and_then(|element| match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => None,
+            });
+            let mut shared = core.lock();
+            let Some(next) = shared.state.next_offset(&partition) else {
+                continue;
+            };
+            let at = consumed.unwrap_or(next).max(next);
+            if (low..=high).contains(&at) {
+                continue;
+            }
+            let lost = if at < low { low - at } else { 0 };
+            tracing::warn!(
+                topic = &*partition.topic,
+                partition = partition.number,
+                offset = at,
+                low,
+                high,
+                lost,
+                "the next offset is no longer there; starting anew with what is"
+            );
+            let epochs = shared.state.begin_revoke(std::slice::from_ref(&partition));
+            shared.cancel(&epochs);
+            shared.state.end_revoke(std::slice::from_ref(&partition));
+            shared.pending.insert(partition, Ask::Anew);
+        }
+    }
+
+    /// Starts pending partitions whose answer has come.
+    fn take_answers(&self) {
+        let core = &self.dispatcher.core;
+        while let Ok((partition, answer)) = self.answers.try_recv() {
+            if !core.lock().pending.contains_key(&partition) {
+                continue;
+            }
+            match answer {
+                Answer::Pending => {}
+                Answer::UnknownTag(version) => core.fail(unknown_tag(&partition, version)),
+                Answer::Start(tracker) => {
+                    let mut list = TopicPartitionList::new();
+                    let offset = Offset::Offset(tracker.commit_point());
+                    let anew = self
+                        .consumer
+                        .incremental_unassign(&start::list(std::slice::from_ref(&partition)))
+                        .and_then(|()| {
+                            list.add_partition_offset(&partition.topic, partition.number, offset)
+                        })
+                        .and_then(|()| self.consumer.incremental_assign(&list));
+                    match anew {
+                        Ok(()) => {
+                            core.take_in(partition, tracker);
+                            self.dispatcher.note(Note::Assigned);
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "a partition could not be started; asking again")
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_holds(&self) {
+        let holds = self.dispatcher.core.lock().state.holds();
+        let (pause, resume): (Vec<_>, Vec<_>) = holds.into_iter().partition(|(_, hold)| *hold);
+        let partitions = |list: Vec<(Partition, bool)>| {
+            list.into_iter().map(|(partition, _)| partition).collect()
+        };
+        let (pause, resume): (Vec<_>, Vec<_>) = (partitions(pause), partitions(resume));
+        self.pause(&pause);
+        self.resume(&resume);
+    }
+
+    fn pause(&self, partitions: &[Partition]) {
+        if !partitions.is_empty()
+            && let Err(error) = self.consumer.pause(&start::list(partitions))
+        {
+            tracing::debug!(%error, "pause");
+        }
+    }
+
+    fn resume(&self, partitions: &[Partition]) {
+        if !partitions.is_empty()
+            && let Err(error) = self.consumer.resume(&start::list(partitions))
+        {
+            tracing::debug!(%error, "resume");
+        }
+    }
+}
+
+impl Core {
+    /// Takes a started partition in.
+    fn take_in(&self, partition: Partition, tracker: super::offsets::Tracker) {
+        let Some(origin) = self.settings.origin(&partition.topic) else {
+            return;
+        };
+        let mut shared = self.lock();
+        shared.pending.remove(&partition);
+        let epoch = shared.state.assign(partition, origin, tracker);
+        shared
+            .tokens
+            .insert(epoch, tokio_util::sync::CancellationToken::new());
+    }
+}
+
+fn unknown_tag(partition: &Partition, version: String) -> EngineError {
+    EngineError::UnknownTag {
+        topic: partition.topic.to_string(),
+        partition: partition.number,
+        version,
+    }
+}
+
+/// A copy of a message, byte for byte.
+fn own(message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map(|headers| {
+        let own = |header: rdkafka::message::Header<'_, &[u8]>| Header {
+            name: header.key.to_owned(),
+            value: header.value.map(<[u8]>::to_vec),
+        };
+        headers.iter().map(own).collect()
+    });
+    Record {
+        position: Position {
+            topic: message.topic().into(),
+            partition: message.partition(),
+            offset: message.offset(),
+        },
+        timestamp: message
+            .timestamp()
+            .to_millis()
+            .filter(|time| *time >= 0)
+            .map(EpochMs),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+/// The consumer's callbacks; they run in its own thread, inside `poll`.
+pub(crate) struct Callbacks {
+    core: Arc<Core>,
+    notes: std::sync::mpsc::Sender<Note>,
+}
+
+impl Callbacks {
+    pub(crate) fn new(core: Arc<Core>, notes: std::sync::mpsc::Sender<Note>) -> Self {
+        Self { core, notes }
+    }
+
+    fn assign(&self, consumer: &Consumer, partitions: &[Partition]) {
+        let asks: Vec<_> = partitions
+            .iter()
+            .map(|partition| (partition.clone(), Ask::Committed))
+            .collect();
+        let answers = if asks.is_empty() {
+            Vec::new()
+        } else {
+            start::look_up(consumer, &asks, ASSIGN_WAIT)
+        };
+        let (mut list, mut paused, mut started) =
+            (TopicPartitionList::new(), Vec::new(), Vec::new());
+        for (partition, answer) in answers {
+            let offset = match answer {
+                Answer::Start(tracker) => {
+                    let offset = Offset::Offset(tracker.commit_point());
+                    started.push((partition.clone(), tracker));
+                    offset
+                }
+                Answer::Pending => {
+                    paused.push(partition.clone());
+                    Offset::End
+                }
+                Answer::UnknownTag(version) => {
+                    self.core.fail(unknown_tag(&partition, version));
+                    paused.push(partition.clone());
+                    Offset::End
+                }
+            };
+            if let Err(error) =
+                list.add_partition_offset(&partition.topic, partition.number, offset)
+            {
+                tracing::error!(%error, "a partition cannot be assigned");
+            }
+        }
+        if let Err(error) = consumer.incremental_assign(&list) {
+            tracing::error!(%error, "the assignment failed; the group will give the partitions again");
+            return;
+        }
+        if !paused.is_empty() {
+            tracing::info!(
+                partitions = paused.len(),
+                "waiting for another owner's open transaction"
+            );
+            if let Err(error) = consumer.pause(&start::list(&paused)) {
+                tracing::debug!(%error, "pause");
+            }
+            self.core.lock().pending.extend(
+                paused
+                    .into_iter()
+                    .map(|partition| (partition, Ask::Committed)),
+            );
+        }
+        started
+            .into_iter()
+            .for_each(|(partition, tracker)| self.core.take_in(partition, tracker));
+        // The start is committed at once, so that what arrives while we are away is ours.
+        let _ = self.notes.send(Note::Assigned);
+        let now = self.core.lock().state.partitions().len();
+        if self.core.vitals.joined() {
+            tracing::info!(
+                partitions = now,
+                group = self.core.settings.connection.group,
+                "ready: requests are taken"
+            );
+        } else {
+            tracing::info!(
+                new = partitions.len(),
+                partitions = now,
+                "partitions assigned"
+            );
+        }
+    }
+
+    fn revoke(&self, consumer: &Consumer, partitions: &[Partition]) {
+        let core = &self.core;
+        let lost = consumer.assignment_lost();
+        {
+            let mut shared = core.lock();
+            partitions.iter().for_each(|partition| {
+                shared.pending.remove(partition);
+            });
+            let epochs = shared.state.begin_revoke(partitions);
+            shared.cancel(&epochs);
+        }
+        // In a lost assignment the broker decides by generation; waiting would help nobody.
+        if !lost {
+            let drained = core.wait_until(core.settings.drain, |shared| {
+                shared.state.is_drained(partitions)
+            });
+            let closed = core.wait_until(core.settings.drain, |shared| !shared.transaction_open);
+            tracing::debug!(drained, closed, "drained for a rebalance");
+        }
+        let skipped = core.lock().state.end_revoke(partitions);
+        tracing::info!(
+            partitions = partitions.len(),
+            lost,
+            skipped,
+            "partitions given back"
+        );
+        if let Err(error) = consumer.incremental_unassign(&start::list(partitions)) {
+            tracing::debug!(%error, "unassign");
+        }
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        clients::log_line(facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.core.reachability.heard(&error, reason);
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn rebalance(&self, consumer: &Consumer, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<_> = list
+            .elements()
+            .iter()
+            .map(|element| Partition {
+                topic: element.topic().into(),
+                number: element.partition(),
+            })
+            .collect();
+        if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, &partitions);
+        } else {
+            self.revoke(consumer, &partitions);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What the engine's threads share: the state behind its one lock, and the signals between them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::clients::Reachability;
+use super::start::Ask;
+use super::state::{Epoch, Partition, State};
+use super::vitals::Vitals;
+use super::{EngineError, Settings};
+use crate::clock::Clock;
+
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) reachability: Arc<Reachability>,
+    shared: Mutex<Shared>,
+    /// The window got room, something drained, or a transaction ended.
+    changed: Condvar,
+    /// A request was parked, or a place got free for one that is due.
+    pub(crate) retries: Notify,
+    /// Set once: stop taking anything in.
+    pub(crate) stopping: CancellationToken,
+    /// Why the engine cannot go on.
+    failure: OnceLock<EngineError>,
+    pub(crate) failed: CancellationToken,
+}
+
+/// Behind the lock.
+pub(crate) struct Shared {
+    pub(crate) state: State,
+    /// Cancelled when an epoch ends: its handlers stop waiting for permits.
+    pub(crate) tokens: HashMap<Epoch, CancellationToken>,
+    /// Assigned, paused, and not started: it is not known where.
+    pub(crate) pending: HashMap<Partition, Ask>,
+    /// From the decision what a transaction commits until it is known whether it did.
+    pub(crate) transaction_open: bool,
+}
+
+impl Core {
+    pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
+        let state = State::new(settings.bounds.clone());
+        Self {
+            settings,
+            clock,
+            vitals: Arc::default(),
+            reachability: Arc::default(),
+            shared: Mutex::new(Shared {
+                state,
+                tokens: HashMap::new(),
+                pending: HashMap::new(),
+                transaction_open: false,
+            }),
+            changed: Condvar::new(),
+            retries: Notify::new(),
+            stopping: CancellationToken::new(),
+            failure: OnceLock::new(),
+            failed: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock()
+    }
+
+    /// Tells whoever waits that the state has changed.
+    pub(crate) fn announce(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits until `condition` holds, for at most `timeout`; whether it does.
+    pub(crate) fn wait_until(
+        &self,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut Shared) -> bool,
+    ) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut shared = self.lock();
+        loop {
+            if condition(&mut shared) {
+                return true;
+            }
+            if self.changed.wait_until(&mut shared, deadline).timed_out() {
+                return condition(&mut shared);
+            }
+        }
+    }
+
+    /// Ends the engine for a reason that it cannot mend itself.
+    pub(crate) fn fail(&self, error: EngineError) {
+        tracing::error!(%error, "the engine cannot go on");
+        // The first reason is the one that counts.
+        let _ = self.failure.set(error);
+        self.failed.cancel();
+        self.announce();
+    }
+
+    pub(crate) fn failure(&self) -> Option<&EngineError> {
+        self.failure.get()
+    }
+
+    /// Whether the engine is to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.stopping.is_cancelled() || self.failed.is_cancelled()
+    }
+}
+
+impl Shared {
+    /// Cancels what waits for permits in `epochs`.
+    pub(crate) fn cancel(&mut self, epochs: &[Epoch]) {
+        for epoch in epochs {
+            if let Some(token) = self.tokens.remove(epoch) {
+                token.cancel();
+            }
+        }
+    }
+
+    /// The token of an epoch; a cancelled one when it has ended.
+    pub(crate) fn token(&self, epoch: Epoch) -> CancellationToken {
+        self.tokens.get(&epoch).cloned().unwrap_or_else(|| {
+            let ended = CancellationToken::new();
+            ended.cancel();
+            ended
+        })
+    }
+}

@@ -1,0 +1,392 @@
+//! From an outcome to the records that say so: all that one transaction writes for a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::headers::{self, hex};
+use super::record::{Header, Record, Request};
+use super::retry::{self, Need, Tier};
+use crate::clock::EpochMs;
+use crate::domain::request::Submission;
+use crate::notification::Notification;
+use crate::outcome::{Code, Disposition, Failure, FinalOutcome, Outcome, Setback, Stage};
+use crate::wire::OutcomeRecord;
+
+/// A record to be written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Key, any bytes.
+    pub key: Option<Vec<u8>>,
+    /// Value, any bytes.
+    pub value: Option<Vec<u8>>,
+    /// Headers, in order.
+    pub headers: Vec<Header>,
+}
+
+impl Outgoing {
+    /// About how much of a topic's `max.message.bytes` it takes, in bytes, uncompressed.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|header| header.name.len() + part(&header.value) + 8)
+            .sum();
+        part(&self.key) + part(&self.value) + headers + BATCH_OVERHEAD
+    }
+}
+
+/// A record batch's own header (61 bytes) and a record's lengths and times.
+const BATCH_OVERHEAD: usize = 61 + 35;
+
+/// Where the writer's records go, and by which rules.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    /// Consumer group, named on dead letters.
+    pub group: String,
+    /// Topic of dead letters.
+    pub dead_letters: Arc<str>,
+    /// What one dead letter may take, in bytes.
+    pub dead_letter_limit: usize,
+    /// Topic of outcomes.
+    pub outcomes: Arc<str>,
+    /// The retry topics, ascending by delay.
+    pub tiers: Vec<Tier>,
+    /// `request.min_life`.
+    pub min_life: Duration,
+}
+
+/// The end of a request whose deadline is too near for another step.
+pub const EXPIRED: Failure = Failure {
+    disposition: Disposition::Expired,
+    code: Code::DeadlineNear,
+    stage: Stage::Queue,
+};
+
+impl Writer {
+    /// Everything that is to be written for `outcome`, at `now`.
+    #[must_use]
+    pub fn write(&self, request: &Request, outcome: &Outcome, now: EpochMs) -> Vec<Outgoing> {
+        match outcome {
+            Outcome::Published(published) => {
+                let end = End {
+                    code: published.code.map(Code::as_str),
+                    ..End::of(FinalOutcome::Published)
+                };
+                let notifications = std::iter::once(&published.sms).chain(&published.email);
+                let mut records: Vec<_> = notifications
+                    .map(|one| notification(request, one))
+                    .collect();
+                records.push(self.outcome(request, &end, now));
+                records
+            }
+            Outcome::Rejected(rejection) => {
+                let end = End {
+                    code: Some(rejection.code()),
+                    ..End::of(FinalOutcome::Rejected)
+                };
+                vec![self.outcome(request, &end, now)]
+            }
+            Outcome::DeadLettered(failure) => self.dead_lettered(request, *failure, now),
+            Outcome::Retried(setback) => self.retried(request, *setback, now),
+        }
+    }
+
+    fn dead_lettered(&self, request: &Request, failure: Failure, now: EpochMs) -> Vec<Outgoing> {
+        let end = End {
+            disposition: Some(failure.disposition.as_str()),
+            code: Some(failure.code.as_str()),
+            stage: Some(failure.stage.as_str()),
+            ..End::of(FinalOutcome::DeadLettered)
+        };
+        vec![
+            self.dead_letter(request, failure, now),
+            self.outcome(request, &end, now),
+        ]
+    }
+
+    fn retried(&self, request: &Request, setback: Setback, now: EpochMs) -> Vec<Outgoing> {
+        let left = request.envelope.context.deadline.left(now);
+        let tier = match setback.code {
+            Code::LaneFull => retry::longest(&self.tiers, left, self.min_life),
+            _ => {
+                let need = Need {
+                    tries_before: request.envelope.tries_before,
+                    retry_after: setback.retry_after,
+                    left,
+                };
+                retry::choose(&self.tiers, need, self.min_life)
+            }
+        };
+        let Some(tier) = tier else {
+            let failure = Failure {
+                disposition: Disposition::Expired,
+                code: setback.code,
+                stage: setback.stage,
+            };
+            return self.dead_lettered(request, failure, now);
+        };
+        let mut headers = kept(&request.record, request);
+        let envelope = &request.envelope;
+        push(&mut headers, headers::DEADLINE, envelope.context.deadline.0);
+        push(&mut headers, headers::SOURCE, &envelope.source);
+        push(&mut headers, headers::RECEIVED, envelope.received.0);
+        push(&mut headers, headers::ATTEMPT, attempts(request));
+        if envelope.charged {
+            push(&mut headers, headers::CHARGED, "true");
+        }
+        push_failure(&mut headers, setback.code, setback.stage, request, now);
+        let Record { key, value, .. } = request.record.clone();
+        vec![Outgoing {
+            topic: Arc::clone(&tier.topic),
+            key,
+            value,
+            headers,
+        }]
+    }
+
+    fn dead_letter(&self, request: &Request, failure: Failure, now: EpochMs) -> Outgoing {
+        let mut headers = kept(&request.record, request);
+        let envelope = &request.envelope;
+        push(&mut headers, headers::DEADLINE, envelope.context.deadline.0);
+        push(&mut headers, headers::SOURCE, &envelope.source);
+        push(
+            &mut headers,
+            headers::DISPOSITION,
+            failure.disposition.as_str(),
+        );
+        push_failure(&mut headers, failure.code, failure.stage, request, now);
+        if let Some(tenant) = submission(request).and_then(Submission::tenant_label) {
+            push(&mut headers, headers::TENANT, tenant);
+        }
+        if let Some(kind) = submission(request).and_then(Submission::type_label) {
+            push(&mut headers, headers::TYPE, kind);
+        }
+        push(&mut headers, headers::DLQ_TOPIC, &envelope.source.topic);
+        push(
+            &mut headers,
+            headers::DLQ_PARTITION,
+            envelope.source.partition,
+        );
+        push(&mut headers, headers::DLQ_OFFSET, envelope.source.offset);
+        push(&mut headers, headers::DLQ_GROUP, &self.group);
+        push(&mut headers, headers::DLQ_DELIVERY_COUNT, attempts(request));
+        push(&mut headers, headers::DLQ_MESSAGE, sentence(failure));
+        let Record { key, value, .. } = request.record.clone();
+        let mut letter = Outgoing {
+            topic: Arc::clone(&self.dead_letters),
+            key,
+            value,
+            headers,
+        };
+        if letter.size() > self.dead_letter_limit {
+            shorten(&mut letter, self.dead_letter_limit);
+        }
+        letter
+    }
+
+    fn outcome(&self, request: &Request, end: &End, now: EpochMs) -> Outgoing {
+        let envelope = &request.envelope;
+        let source = envelope.source.to_string();
+        let replay_id = request
+            .record
+            .header(headers::REPLAY_ID)
+            .filter(|_| envelope.door == super::record::Door::Job);
+        let replay_id = replay_id.and_then(|id| headers::clean_id(id, number(request)));
+        let position = &request.record.position;
+        let record = OutcomeRecord {
+            event_id: &envelope.event_id,
+            outcome: end.outcome.as_str(),
+            disposition: end.disposition,
+            code: end.code,
+            stage: end.stage,
+            tenant_id: submission(request).and_then(Submission::tenant_label),
+            r#type: submission(request).and_then(Submission::type_label),
+            door: envelope.door.as_str(),
+            attempts: attempts(request),
+            received_at_ms: envelope.received.0,
+            finished_at_ms: now.0,
+            source: Some(&source),
+            replay_id: replay_id.as_deref(),
+            topic: Some(&position.topic),
+            partition: Some(position.partition),
+            offset: Some(position.offset),
+        };
+        Outgoing {
+            topic: Arc::clone(&self.outcomes),
+            key: Some(envelope.event_id.clone().into_bytes()),
+            value: Some(record.to_bytes()),
+            headers: ids(request),
+        }
+    }
+}
+
+/// Leaves the values of dead letters out: their topic takes less than was measured.
+pub fn shorten_dead_letter(records: &mut [Outgoing]) {
+    let is_letter = |record: &&mut Outgoing| {
+        record
+            .headers
+            .iter()
+            .any(|header| header.name == headers::DISPOSITION)
+    };
+    records
+        .iter_mut()
+        .filter(is_letter)
+        .for_each(|letter| shorten(letter, 0));
+}
+
+/// How a request ended, for its outcome record.
+struct End {
+    outcome: FinalOutcome,
+    disposition: Option<&'static str>,
+    code: Option<&'static str>,
+    stage: Option<&'static str>,
+}
+
+impl End {
+    fn of(outcome: FinalOutcome) -> Self {
+        Self {
+            outcome,
+            disposition: None,
+            code: None,
+            stage: None,
+        }
+    }
+}
+
+fn notification(request: &Request, notification: &Notification) -> Outgoing {
+    Outgoing {
+        topic: notification.topic.as_str().into(),
+        key: Some(notification.key.clone().into_bytes()),
+        value: Some(notification.value.clone()),
+        headers: ids(request),
+    }
+}
+
+fn submission(request: &Request) -> Option<&Submission> {
+    request.submission.as_ref().ok()
+}
+
+fn number(request: &Request) -> &[u8] {
+    match &request.submission {
+        Ok(submission) => submission.mobile().unwrap_or_default().as_bytes(),
+        Err(_) => request.record.value.as_deref().unwrap_or_default(),
+    }
+}
+
+fn attempts(request: &Request) -> u32 {
+    request.envelope.tries_before.saturating_add(1)
+}
+
+/// The ids that every record of ours carries.
+fn ids(request: &Request) -> Vec<Header> {
+    let mut headers = Vec::with_capacity(3);
+    push(&mut headers, headers::EVENT_ID, &request.envelope.event_id);
+    if let Some(traceparent) = &request.envelope.context.traceparent {
+        push(&mut headers, headers::TRACEPARENT, traceparent);
+    }
+    if let Some(correlation_id) = &request.envelope.context.correlation_id {
+        push(&mut headers, headers::CORRELATION_ID, correlation_id);
+    }
+    headers
+}
+
+/// The record's own headers without ours, then the ids and, on a job's request, the job.
+fn kept(record: &Record, request: &Request) -> Vec<Header> {
+    let mut headers: Vec<Header> = record
+        .headers
+        .iter()
+        .filter(|header| !headers::is_ours(&header.name))
+        .cloned()
+        .collect();
+    headers.extend(ids(request));
+    if request.envelope.door == super::record::Door::Job {
+        for name in headers::REPLAY {
+            if let Some(value) = record
+                .header(name)
+                .and_then(|value| headers::clean_id(value, number(request)))
+            {
+                push(&mut headers, name, value);
+            }
+        }
+    }
+    headers
+}
+
+fn push(headers: &mut Vec<Header>, name: &str, value: impl ToString) {
+    headers.push(Header {
+        name: name.to_owned(),
+        value: Some(value.to_string().into_bytes()),
+    });
+}
+
+fn push_failure(
+    headers: &mut Vec<Header>,
+    code: Code,
+    stage: Stage,
+    request: &Request,
+    now: EpochMs,
+) {
+    push(headers, headers::ERROR_CODE, code.as_str());
+    push(headers, headers::ERROR_STAGE, stage.as_str());
+    push(
+        headers,
+        headers::FIRST_FAILED,
+        request.envelope.first_failed.unwrap_or(now).0,
+    );
+    push(headers, headers::FAILED, now.0);
+}
+
+/// Replaces what is too large to copy by what finds it again: first the value, by its size and
+/// hash (its position is in the headers already), then foreign headers, then the key.
+fn shorten(letter: &mut Outgoing, limit: usize) {
+    if let Some(value) = letter.value.take() {
+        push(&mut letter.headers, headers::VALUE_SIZE, value.len());
+        push(
+            &mut letter.headers,
+            headers::VALUE_SHA256,
+            hex(&Sha256::digest(&value)),
+        );
+    }
+    if letter.size() > limit {
+        letter
+            .headers
+            .retain(|header| headers::is_ours(&header.name));
+    }
+    if letter.size() > limit {
+        letter.key = None;
+    }
+}
+
+/// A sentence for people, from a fixed set.
+fn sentence(failure: Failure) -> &'static str {
+    match (failure.disposition, failure.code) {
+        (Disposition::Expired, Code::DeadlineNear) => {
+            "its deadline was too near when its turn came"
+        }
+        (Disposition::Expired, _) => "what it needed stayed unavailable until its deadline",
+        (_, Code::EmptyValue) => "the record has no value",
+        (_, Code::NotUtf8) => "the value is not UTF-8 text",
+        (_, Code::NotJson) => "the value is not JSON",
+        (_, Code::WrongShape) => "the value is JSON, but not an OTP request",
+        (_, Code::UnknownOutputTopic) => "the tenant's SMS topic does not exist",
+        (_, Code::ServiceRefused) => "a service refused the call; asking again would not help",
+        (_, Code::OutputTooLarge) => "a record of its result is larger than its topic takes",
+        (
+            _,
+            Code::ServiceUnavailable
+            | Code::ServiceTimeout
+            | Code::ServiceBrokenAnswer
+            | Code::DeadlineNear
+            | Code::LaneFull
+            | Code::OutputTopicUnavailable
+            | Code::EmailTopicMissing
+            | Code::InternalError,
+        ) => "it could not be done",
+    }
+}

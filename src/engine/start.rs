@@ -1,0 +1,155 @@
+//! Where a newly assigned partition starts: after our own last commit where there is one, else
+//! where it was committed, else at its beginning.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::offsets::Tracker;
+use super::state::Partition;
+use super::tag::{Found, Tag};
+
+/// What is asked for a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Its committed offset.
+    Committed,
+    /// Its first and last offset: what was committed there is of no use.
+    Anew,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Start here.
+    Start(Tracker),
+    /// Not known yet: another owner's transaction is pending, or a broker is away.
+    Pending,
+    /// A tag of ours that this version cannot read.
+    UnknownTag(String),
+}
+
+/// Asks for all `partitions` at once, for at most `timeout`.
+pub(crate) fn look_up<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[(Partition, Ask)],
+    timeout: Duration,
+) -> Vec<(Partition, Answer)> {
+    let deadline = Instant::now() + timeout;
+    let committed: Vec<_> = partitions
+        .iter()
+        .filter(|(_, ask)| *ask == Ask::Committed)
+        .map(|(partition, _)| partition.clone())
+        .collect();
+    let mut found = if committed.is_empty() {
+        Vec::new()
+    } else {
+        read_committed(consumer, &committed, timeout)
+    };
+    let anew = partitions.iter().filter(|(_, ask)| *ask == Ask::Anew);
+    found.extend(anew.map(|(partition, _)| (partition.clone(), Some(Commit::default()))));
+    let answer = |(partition, commit): (Partition, Option<Commit>)| {
+        let answer = commit.map_or(Answer::Pending, |commit| {
+            start_at(consumer, &partition, commit, deadline)
+        });
+        (partition, answer)
+    };
+    found.into_iter().map(answer).collect()
+}
+
+/// A committed offset with its metadata, if there is any.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    offset: Option<i64>,
+    metadata: String,
+}
+
+impl Commit {
+    /// What its metadata turns out to be.
+    pub(crate) fn found(&self) -> Found {
+        self.offset
+            .map_or(Found::NotOurs, |offset| Tag::decode(&self.metadata, offset))
+    }
+}
+
+/// The committed offsets; `None` where they are not known yet.
+pub(crate) fn read_committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[Partition],
+    timeout: Duration,
+) -> Vec<(Partition, Option<Commit>)> {
+    let answer = consumer.committed_offsets(list(partitions), timeout);
+    if let Err(error) = &answer {
+        tracing::debug!(%error, partitions = partitions.len(), "committed offsets are not known yet");
+    }
+    let elements = |list: &TopicPartitionList, partition: &Partition| -> KafkaResult<Commit> {
+        let Some(element) = list.find_partition(&partition.topic, partition.number) else {
+            return Ok(Commit::default());
+        };
+        // The call may be fine and a partition not, whose offset then reads as "none".
+        element.error()?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            Offset::Beginning
+            | Offset::End
+            | Offset::Stored
+            | Offset::Invalid
+            | Offset::OffsetTail(_) => None,
+        };
+        Ok(Commit {
+            offset,
+            metadata: element.metadata().to_owned(),
+        })
+    };
+    partitions
+        .iter()
+        .map(|partition| {
+            let commit = answer
+                .as_ref()
+                .ok()
+                .and_then(|list| elements(list, partition).ok());
+            (partition.clone(), commit)
+        })
+        .collect()
+}
+
+/// A list of partitions without offsets.
+pub(crate) fn list(partitions: &[Partition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    list
+}
+
+fn start_at<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partition: &Partition,
+    commit: Commit,
+    deadline: Instant,
+) -> Answer {
+    match commit.found() {
+        Found::Ours(tag) => Answer::Start(Tracker::from_tag(&tag)),
+        Found::Unknown(version) => Answer::UnknownTag(version),
+        Found::NotOurs => {
+            let timeout = deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(50));
+            match consumer.fetch_watermarks(&partition.topic, partition.number, timeout) {
+                Ok((low, high)) => {
+                    let start = commit
+                        .offset
+                        .filter(|offset| (low..=high).contains(offset))
+                        .unwrap_or(low);
+                    Answer::Start(Tracker::foreign(start, high))
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the ends of a partition are not known yet");
+                    Answer::Pending
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Everything the engine knows about the requests in its hands; pure, behind one lock.
+//!
+//! ```text
+//!              deliver            admit                start           committed
+//! consumer ──▶ tracker ──▶ parked until due ─┐
+//!                     └──────────────────────┴─▶ window: lane ─▶ open ─▶ finished
+//! ```
+//!
+//! A delivered offset is *unfinished* until its results are committed. A request holds its
+//! place in the window from its admission until then. Each assignment of a partition has an
+//! [`Epoch`]; what belongs to an older one is dropped, because the next owner handles it.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lanes::{LaneId, Lanes, Offer};
+use super::offsets::{Delivery, Tracker};
+use super::record::{Origin, Request};
+use super::retry::Parked;
+use super::tag::{Fill, Tag};
+use crate::clock::EpochMs;
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number.
+    pub number: i32,
+}
+
+/// One assignment of one partition; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// The bounds of [`State`]; see `config/default.toml` for their reasons.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Requests in the window.
+    pub window: usize,
+    /// Bytes in the window.
+    pub window_bytes: usize,
+    /// Requests in one lane.
+    pub lane: usize,
+    /// Requests from jobs topics in the window.
+    pub jobs: usize,
+    /// Parked retries, per partition.
+    pub parked: usize,
+    /// Records that are older and were there before us are skipped.
+    pub lifetime: Duration,
+}
+
+/// A request with its place.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The request.
+    pub request: Request,
+    /// The assignment it was delivered in.
+    pub epoch: Epoch,
+    /// The person's lane.
+    pub lane: LaneId,
+    origin: Origin,
+    bytes: usize,
+}
+
+impl Ticket {
+    /// The partition it came from.
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        let position = &self.request.record.position;
+        Partition {
+            topic: Arc::clone(&position.topic),
+            number: position.partition,
+        }
+    }
+}
+
+/// What is to be done with a request that was admitted.
+#[derive(Debug)]
+pub enum Admission {
+    /// Start it now.
+    Start(Ticket),
+    /// Its lane is full: finish it as such.
+    LaneFull(Ticket),
+    /// Nothing: it waits, or its partition is gone.
+    Waits,
+}
+
+/// What a partition's next commit says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The partition.
+    pub partition: Partition,
+    /// The assignment it was computed for.
+    pub epoch: Epoch,
+    /// Commit point and metadata.
+    pub tag: Tag,
+}
+
+#[derive(Debug)]
+struct Assigned {
+    epoch: Epoch,
+    origin: Origin,
+    tracker: Tracker,
+    /// Requests being handled, or finished and not committed.
+    open: usize,
+    parked: usize,
+    /// Not read from until half of a budget of its own is free again.
+    held: bool,
+    /// Being revoked: nothing new is taken from it.
+    leaving: bool,
+    /// Old records skipped.
+    skipped: u64,
+    /// The last commit that went through.
+    committed: Option<Tag>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Window {
+    requests: usize,
+    bytes: usize,
+    jobs: usize,
+}
+
+/// The engine's state.
+#[derive(Debug)]
+pub struct State {
+    bounds: Bounds,
+    assigned: HashMap<Partition, Assigned>,
+    epochs: u64,
+    window: Window,
+    lanes: Lanes<Ticket>,
+    parked: Parked<Ticket>,
+    /// Due, and waiting for a place in the window; ahead of newly polled records.
+    due: VecDeque<Ticket>,
+    hasher: RandomState,
+    stopping: bool,
+}
+
+impl State {
+    /// An empty state within `bounds`.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            lanes: Lanes::new(bounds.lane),
+            bounds,
+            assigned: HashMap::new(),
+            epochs: 0,
+            window: Window::default(),
+            parked: Parked::default(),
+            due: VecDeque::new(),
+            hasher: RandomState::new(),
+            stopping: false,
+        }
+    }
+
+    /// Takes a partition in, in a new epoch.
+    pub fn assign(&mut self, partition: Partition, origin: Origin, tracker: Tracker) -> Epoch {
+        self.epochs += 1;
+        let epoch = Epoch(self.epochs);
+        let assigned = Assigned {
+            epoch,
+            origin,
+            tracker,
+            open: 0,
+            parked: 0,
+            held: false,
+            leaving: false,
+            skipped: 0,
+            committed: None,
+        };
+        self.assigned.insert(partition, assigned);
+        epoch
+    }
+
+    /// How many records may be polled now; 0 while the window is full or due requests wait for it.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let full =
+            self.window.bytes >= self.bounds.window_bytes || !self.due.is_empty() || self.stopping;
+        if full {
+            0
+        } else {
+            self.bounds.window.saturating_sub(self.window.requests)
+        }
+    }
+
+    /// Notes that a record was delivered. `Some`: it is to be handled.
+    pub fn deliver(
+        &mut self,
+        partition: &Partition,
+        offset: i64,
+        time: Option<EpochMs>,
+        now: EpochMs,
+    ) -> Option<Epoch> {
+        let assigned = self
+            .assigned
+            .get_mut(partition)
+            .filter(|assigned| !assigned.leaving)?;
+        if assigned.tracker.deliver(offset) == Delivery::Finished {
+            return None;
+        }
+        let old = time.is_some_and(|time| time.age(now) > self.bounds.lifetime);
+        if old && assigned.tracker.was_there_before(offset) {
+            assigned.tracker.finish(offset);
+            assigned.skipped += 1;
+            return None;
+        }
+        Some(assigned.epoch)
+    }
+
+    /// Puts a delivered request where it belongs.
+    pub fn admit(&mut self, request: Request, epoch: Epoch, now: EpochMs) -> Admission {
+        let position = &request.record.position;
+        let partition = Partition {
+            topic: Arc::clone(&position.topic),
+            number: position.partition,
+        };
+        let Some(assigned) = self
+            .assigned
+            .get_mut(&partition)
+            .filter(|one| one.epoch == epoch && !one.leaving)
+        else {
+            return Admission::Waits;
+        };
+        let origin = assigned.origin;
+        let (lane, bytes) = (request.lane(&self.hasher), request.record.size());
+        let due = match (origin, request.record.timestamp) {
+            (Origin::Retry(delay), Some(time)) => Some(time.plus(delay)).filter(|due| *due > now),
+            (Origin::Retry(_) | Origin::Requests | Origin::Accepted | Origin::Jobs, _) => None,
+        };
+        let ticket = Ticket {
+            request,
+            epoch,
+            lane,
+            origin,
+            bytes,
+        };
+        if let Some(due) = due {
+            // A record time ahead of our clock must not make a wait longer than its topic's.
+            let latest = match origin {
+                Origin::Retry(delay) => now.plus(delay),
+                Origin::Requests | Origin::Accepted | Origin::Jobs => now,
+            };
+            assigned.parked += 1;
+            self.parked.park(due.min(latest), ticket);
+            return Admission::Waits;
+        }
+        self.enter(ticket)
+    }
+
+    /// Takes what is due into the window, as far as there is room.
+    pub fn take_due(&mut self, now: EpochMs) -> Vec<Admission> {
+        while let Some(ticket) = self.parked.take_due(now) {
+            if let Some(assigned) = self.current(&ticket) {
+                assigned.parked -= 1;
+            }
+            self.due.push_back(ticket);
+        }
+        let mut admissions = Vec::new();
+        while self.window.requests < self.bounds.window
+            && self.window.bytes < self.bounds.window_bytes
+        {
+            let Some(ticket) = self.due.pop_front() else {
+                break;
+            };
+            admissions.push(self.enter(ticket));
+        }
+        admissions
+    }
+
+    /// Whether due requests wait for a place in the window.
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// When the next parked request is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<EpochMs> {
+        self.parked.next_due()
+    }
+
+    /// A lane's head has been handled, and its result is on its way to the committer: the next of
+    /// the lane.
+    pub fn handled(&mut self, lane: LaneId) -> Option<Ticket> {
+        let next = self.lanes.finish(lane)?;
+        if let Some(assigned) = self.current(&next) {
+            assigned.open += 1;
+        }
+        Some(next)
+    }
+
+    /// Gives the ticket's place back without a result: somebody else will handle it.
+    pub fn forget(&mut self, ticket: &Ticket) {
+        self.release(ticket);
+        if let Some(assigned) = self.current(ticket) {
+            assigned.open = assigned.open.saturating_sub(1);
+        }
+    }
+
+    /// Whether the ticket's assignment is still ours.
+    #[must_use]
+    pub fn is_current(&self, ticket: &Ticket) -> bool {
+        self.assigned
+            .get(&ticket.partition())
+            .is_some_and(|assigned| assigned.epoch == ticket.epoch)
+    }
+
+    /// What to commit together with the results of `tickets`, all current: exactly their
+    /// partitions.
+    #[must_use]
+    pub fn commits<'a>(&self, tickets: impl Iterator<Item = &'a Ticket>) -> Vec<Commit> {
+        let mut finishing: HashMap<Partition, BTreeSet<i64>> = HashMap::new();
+        for ticket in tickets {
+            finishing
+                .entry(ticket.partition())
+                .or_default()
+                .insert(ticket.request.record.position.offset);
+        }
+        finishing
+            .into_iter()
+            .filter_map(|(partition, offsets)| {
+                let assigned = self.assigned.get(&partition)?;
+                Some(Commit {
+                    epoch: assigned.epoch,
+                    tag: assigned.tracker.tag_after(&offsets),
+                    partition,
+                })
+            })
+            .collect()
+    }
+
+    /// The commits of all partitions that moved, or were assigned, without a result since their
+    /// last commit.
+    #[must_use]
+    pub fn moved(&self) -> Vec<Commit> {
+        let none = BTreeSet::new();
+        self.assigned
+            .iter()
+            .filter_map(|(partition, assigned)| {
+                let tag = assigned.tracker.tag_after(&none);
+                let moved = assigned.committed.as_ref() != Some(&tag);
+                moved.then(|| Commit {
+                    partition: partition.clone(),
+                    epoch: assigned.epoch,
+                    tag,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether a partition has no commit of ours yet.
+    #[must_use]
+    pub fn has_uncommitted_start(&self) -> bool {
+        self.assigned
+            .values()
+            .any(|assigned| assigned.committed.is_none())
+    }
+
+    /// The transaction with these commits went through; `tickets` are finished.
+    pub fn committed<'a>(
+        &mut self,
+        commits: Vec<Commit>,
+        tickets: impl Iterator<Item = &'a Ticket>,
+    ) {
+        for ticket in tickets {
+            self.release(ticket);
+            if let Some(assigned) = self.current(ticket) {
+                assigned
+                    .tracker
+                    .finish(ticket.request.record.position.offset);
+                assigned.open = assigned.open.saturating_sub(1);
+            }
+        }
+        for commit in commits {
+            if let Some(assigned) = self
+                .assigned
+                .get_mut(&commit.partition)
+                .filter(|one| one.epoch == commit.epoch)
+            {
+                assigned.committed = Some(commit.tag);
+            }
+        }
+    }
+
+    /// A poll returned nothing, and the position of `partition` was `position` then.
+    pub fn advance(&mut self, partition: &Partition, position: i64) {
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            assigned.tracker.advance(position);
+        }
+    }
+
+    /// The partitions to stop reading from (`true`) and to go on with (`false`), since the last call.
+    pub fn holds(&mut self) -> Vec<(Partition, bool)> {
+        let (bounds, jobs) = (&self.bounds, self.window.jobs);
+        let mut changes = Vec::new();
+        for (partition, assigned) in &mut self.assigned {
+            let fill = if assigned.held { Fill::Low } else { Fill::High };
+            let share = |bound: usize| {
+                if assigned.held {
+                    bound / 2
+                } else {
+                    bound.saturating_sub(1)
+                }
+            };
+            let hold = !assigned.tracker.has_room(fill)
+                || assigned.parked > share(bounds.parked)
+                || (assigned.origin == Origin::Jobs && jobs > share(bounds.jobs));
+            if hold != assigned.held {
+                assigned.held = hold;
+                changes.push((partition.clone(), hold));
+            }
+        }
+        changes
+    }
+
+    /// Partitions that are read from, unless everything is held back.
+    #[must_use]
+    pub fn readable(&self) -> Vec<Partition> {
+        self.assigned
+            .iter()
+            .filter(|(_, one)| !one.held && !one.leaving)
+            .map(|(partition, _)| partition.clone())
+            .collect()
+    }
+
+    /// Starts giving partitions back: nothing new is taken from them, and what only waits is
+    /// forgotten. The epochs whose handlers should stop waiting.
+    pub fn begin_revoke(&mut self, partitions: &[Partition]) -> Vec<Epoch> {
+        let mut epochs = Vec::new();
+        for partition in partitions {
+            if let Some(assigned) = self.assigned.get_mut(partition) {
+                assigned.leaving = true;
+                assigned.parked = 0;
+                epochs.push(assigned.epoch);
+            }
+        }
+        let waiting = self
+            .lanes
+            .remove_waiting(|ticket| epochs.contains(&ticket.epoch));
+        waiting.iter().for_each(|ticket| self.release(ticket));
+        self.parked.remove(|ticket| epochs.contains(&ticket.epoch));
+        self.due.retain(|ticket| !epochs.contains(&ticket.epoch));
+        epochs
+    }
+
+    /// Stops taking anything in, for good: all partitions are given back.
+    pub fn stop(&mut self) -> Vec<Epoch> {
+        self.stopping = true;
+        let all: Vec<_> = self.assigned.keys().cloned().collect();
+        self.begin_revoke(&all)
+    }
+
+    /// Whether nothing of `partitions` is being handled or waits for its commit.
+    #[must_use]
+    pub fn is_drained(&self, partitions: &[Partition]) -> bool {
+        partitions.iter().all(|partition| {
+            self.assigned
+                .get(partition)
+                .is_none_or(|assigned| assigned.open == 0)
+        })
+    }
+
+    /// Forgets partitions. Old records skipped in them.
+    pub fn end_revoke(&mut self, partitions: &[Partition]) -> u64 {
+        partitions
+            .iter()
+            .filter_map(|partition| self.assigned.remove(partition))
+            .map(|assigned| assigned.skipped)
+            .sum()
+    }
+
+    /// Every assigned partition.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.assigned.keys().cloned().collect()
+    }
+
+    /// The offset after the last one delivered.
+    #[must_use]
+    pub fn next_offset(&self, partition: &Partition) -> Option<i64> {
+        self.assigned
+            .get(partition)
+            .map(|assigned| assigned.tracker.next())
+    }
+
+    /// Requests being handled, or finished and not committed.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.assigned.values().map(|assigned| assigned.open).sum()
+    }
+
+    /// Old records skipped since the last call.
+    pub fn take_skipped(&mut self) -> u64 {
+        self.assigned
+            .values_mut()
+            .map(|assigned| std::mem::take(&mut assigned.skipped))
+            .sum()
+    }
+
+    fn enter(&mut self, ticket: Ticket) -> Admission {
+        self.window.requests += 1;
+        self.window.bytes += ticket.bytes;
+        self.window.jobs += usize::from(ticket.origin == Origin::Jobs);
+        let admission = match self.lanes.offer(ticket.lane, ticket) {
+            Offer::Start(ticket) => Admission::Start(ticket),
+            Offer::Full(ticket) => Admission::LaneFull(ticket),
+            Offer::Waits => Admission::Waits,
+        };
+        if let Admission::Start(ticket) | Admission::LaneFull(ticket) = &admission
+            && let Some(assigned) = self.current(ticket)
+        {
+            assigned.open += 1;
+        }
+        admission
+    }
+
+    fn release(&mut self, ticket: &Ticket) {
+        self.window.requests = self.window.requests.saturating_sub(1);
+        self.window.bytes = self.window.bytes.saturating_sub(ticket.bytes);
+        self.window.jobs = self
+            .window
+            .jobs
+            .saturating_sub(usize::from(ticket.origin == Origin::Jobs));
+    }
+
+    fn current(&mut self, ticket: &Ticket) -> Option<&mut Assigned> {
+        self.assigned
+            .get_mut(&ticket.partition())
+            .filter(|assigned| assigned.epoch == ticket.epoch)
+    }
+}

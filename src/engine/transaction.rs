@@ -1,0 +1,699 @@
+//! The committer thread: one Kafka transaction for results and offsets.
+//!
+//! ```text
+//! lock: group metadata · drop what is no longer ours · offsets of exactly these results
+//! begin ─▶ send all ─▶ send offsets ─▶ drain ─▶ commit ─▶ lock: trackers, window
+//! ```
+//!
+//! An error is judged by its flags, never by its code:
+//!
+//! | error | what follows |
+//! | --- | --- |
+//! | retriable | the same call again, within the budget of one operation |
+//! | abortable | purge, drain, abort; what is still ours goes into the next transaction |
+//! | fatal, or over budget | a new producer with the same id, and a look at what was committed |
+//! | a record that its topic never takes | the batch is halved until it stands alone, then a dead letter |
+//!
+//! Deliberately not handled here: a call of librdkafka that never returns. The watchdog ends the
+//! process then; the next one takes the open transaction over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+
+use super::clients::{Deliveries, TRANSACTION_TIMEOUT, Undelivered};
+use super::consumer::Consumer;
+use super::core::Core;
+use super::output::{EXPIRED, Outgoing, Writer};
+use super::start;
+use super::state::{Commit, Partition, Ticket};
+use super::tag::Found;
+use super::{EngineError, Stopped};
+use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
+
+/// What the committer is told.
+pub(crate) enum Note {
+    /// A request has its result.
+    Finished(Box<Finished>),
+    /// Partitions were assigned: their start is to be committed.
+    Assigned,
+    /// Nothing more will come: commit what is there, and end.
+    End,
+}
+
+/// A request with its result and the records that say so.
+pub(crate) struct Finished {
+    pub(crate) ticket: Ticket,
+    pub(crate) outcome: Outcome,
+    pub(crate) records: Vec<Outgoing>,
+}
+
+/// The time for one operation, retries included; then the producer is built anew.
+const BUDGET: Duration = Duration::from_secs(20);
+
+/// The time for one call of the library.
+const CALL: Duration = Duration::from_secs(5);
+
+/// A commit point that moved without results is committed this often at most.
+const OFFSETS_EVERY: Duration = Duration::from_secs(1);
+
+/// After an abort, so that a rebalance or a failing topic is not met in a busy loop.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Two fences within this time, with no timeout of our own, are another process with our id.
+const FENCE_WINDOW: Duration = Duration::from_secs(60);
+
+type Producer = BaseProducer<Deliveries>;
+
+/// How an operation on the producer ended, when it did not go well.
+#[derive(Debug)]
+enum Trouble {
+    Abort(KafkaError),
+    Rebuild(Option<KafkaError>),
+}
+
+/// How a transaction ended.
+enum End {
+    Committed,
+    /// Nothing to commit, or not now.
+    Idle,
+    /// Aborted; try again.
+    Aborted,
+    /// Aborted because of these deliveries.
+    Undelivered(Vec<Undelivered>),
+    Rebuild(Option<KafkaError>),
+}
+
+pub(crate) struct Committer {
+    core: Arc<Core>,
+    consumer: Arc<Consumer>,
+    writer: Arc<Writer>,
+    notes: Receiver<Note>,
+    producer: Option<Producer>,
+    /// Results in the order they came.
+    queue: VecDeque<Finished>,
+    /// How many go into the next transaction.
+    cap: usize,
+    offsets_committed: Instant,
+    /// A partition was assigned, and its start is not committed.
+    assigned: bool,
+    fences: Vec<Instant>,
+    ending: bool,
+}
+
+impl Committer {
+    /// # Errors
+    ///
+    /// When the producer cannot be created, or no broker took its transactional id in time.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        consumer: Arc<Consumer>,
+        writer: Arc<Writer>,
+        notes: Receiver<Note>,
+        patience: Duration,
+    ) -> Result<Self, EngineError> {
+        let cap = core.settings.batch;
+        let mut committer = Self {
+            core,
+            consumer,
+            writer,
+            notes,
+            producer: None,
+            queue: VecDeque::new(),
+            cap,
+            offsets_committed: Instant::now(),
+            assigned: false,
+            fences: Vec::new(),
+            ending: false,
+        };
+        let deadline = Instant::now() + patience;
+        committer.open_producer(|| Instant::now() >= deadline)?;
+        Ok(committer)
+    }
+
+    /// Runs until it is told to end.
+    pub(crate) fn run(mut self) {
+        while !self.core.failed.is_cancelled() {
+            self.collect();
+            let offsets_due =
+                self.ending || self.assigned || self.offsets_committed.elapsed() >= OFFSETS_EVERY;
+            if self.queue.is_empty() && !offsets_due {
+                continue;
+            }
+            let size = self.queue.len().min(self.cap);
+            let mut batch: Vec<_> = self.queue.drain(..size).collect();
+            let end = self.transact(&mut batch, offsets_due);
+            let clean = matches!(end, End::Committed | End::Idle) && batch.is_empty();
+            self.follow_up(end, batch);
+            if self.ending && clean && self.queue.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for results, then for a few more that are about to come.
+    fn collect(&mut self) {
+        if self.queue.is_empty() && !self.ending && !self.assigned {
+            let left = OFFSETS_EVERY.saturating_sub(self.offsets_committed.elapsed());
+            self.receive(left);
+        }
+        let linger = Instant::now() + self.core.settings.linger;
+        while self.queue.len() < self.cap && !self.ending && !self.queue.is_empty() {
+            let left = linger.saturating_duration_since(Instant::now());
+            if !self.receive(left) {
+                break;
+            }
+        }
+    }
+
+    fn receive(&mut self, wait: Duration) -> bool {
+        match self.notes.recv_timeout(wait) {
+            Ok(Note::Finished(finished)) => self.queue.push_back(*finished),
+            Ok(Note::Assigned) => self.assigned = true,
+            Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => self.ending = true,
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+        true
+    }
+
+    fn follow_up(&mut self, end: End, mut batch: Vec<Finished>) {
+        let aborted = match end {
+            End::Committed => {
+                self.cap = (self.cap * 2).min(self.core.settings.batch);
+                false
+            }
+            End::Idle => !batch.is_empty(),
+            End::Aborted => true,
+            End::Undelivered(failed) => {
+                self.part(&mut batch, &failed);
+                true
+            }
+            End::Rebuild(error) => {
+                self.rebuild(error, &mut batch);
+                true
+            }
+        };
+        for finished in batch.into_iter().rev() {
+            self.queue.push_front(finished);
+        }
+        if aborted {
+            self.core.wait_until(PAUSE, |_| false);
+        }
+    }
+
+    /// One transaction. What it committed, or dropped, is gone from `batch` afterwards.
+    fn transact(&mut self, batch: &mut Vec<Finished>, offsets_due: bool) -> End {
+        self.expire(batch);
+        let Some(producer) = self.producer.take() else {
+            return End::Rebuild(None);
+        };
+        let decided = self.decide(batch, offsets_due);
+        let end = match decided {
+            None => End::Idle,
+            Some((metadata, commits)) => {
+                let started = Instant::now();
+                let end = self.write(&producer, &metadata, batch, &commits, started);
+                if matches!(end, End::Committed) {
+                    self.committed(commits, batch);
+                    if offsets_due {
+                        self.offsets_committed = Instant::now();
+                        self.assigned = false;
+                    }
+                }
+                if !matches!(end, End::Rebuild(_)) {
+                    self.close_transaction();
+                } else if started.elapsed() >= TRANSACTION_TIMEOUT {
+                    // The broker timed the transaction out, which looks exactly like a fence.
+                    self.fences.clear();
+                }
+                end
+            }
+        };
+        if matches!(end, End::Idle) {
+            self.offsets_committed = Instant::now();
+            self.assigned &= self.consumer.assignment_lost();
+        }
+        self.producer = Some(producer);
+        end
+    }
+
+    /// Looks at the deadlines again: a late OTP is worse than none.
+    fn expire(&self, batch: &mut [Finished]) {
+        let now = self.core.clock.now();
+        for finished in batch {
+            let late = finished.ticket.request.envelope.context.deadline <= now;
+            if late && matches!(finished.outcome, Outcome::Published(_)) {
+                self.replace(
+                    finished,
+                    Outcome::DeadLettered(Failure {
+                        stage: Stage::Publish,
+                        ..EXPIRED
+                    }),
+                );
+            }
+        }
+    }
+
+    fn replace(&self, finished: &mut Finished, outcome: Outcome) {
+        finished.records =
+            self.writer
+                .write(&finished.ticket.request, &outcome, self.core.clock.now());
+        finished.outcome = outcome;
+    }
+
+    /// Decides under one lock what the transaction commits: fresh group metadata, results of
+    /// assignments that are still ours, and the offsets of exactly those.
+    fn decide(
+        &self,
+        batch: &mut Vec<Finished>,
+        offsets_due: bool,
+    ) -> Option<(ConsumerGroupMetadata, Vec<Commit>)> {
+        let mut shared = self.core.lock();
+        batch.retain(|finished| {
+            let current = shared.state.is_current(&finished.ticket);
+            if !current {
+                shared.state.forget(&finished.ticket);
+            }
+            current
+        });
+        if self.consumer.assignment_lost() {
+            return None;
+        }
+        let mut commits = shared
+            .state
+            .commits(batch.iter().map(|finished| &finished.ticket));
+        if offsets_due {
+            let moved = shared.state.moved();
+            commits.extend(
+                moved
+                    .into_iter()
+                    .filter(|one| commits.iter().all(|other| other.partition != one.partition))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        if commits.is_empty() {
+            return None;
+        }
+        let metadata = self.consumer.group_metadata()?;
+        shared.transaction_open = true;
+        Some((metadata, commits))
+    }
+
+    fn write(
+        &self,
+        producer: &Producer,
+        metadata: &ConsumerGroupMetadata,
+        batch: &[Finished],
+        commits: &[Commit],
+        started: Instant,
+    ) -> End {
+        producer.context().take_failed();
+        let written = self
+            .call(started, || producer.begin_transaction())
+            .and_then(|()| self.send_all(producer, batch))
+            .and_then(|()| {
+                let offsets = offsets(commits)?;
+                self.call(started, || {
+                    producer.send_offsets_to_transaction(&offsets, metadata, CALL)
+                })
+            })
+            .and_then(|()| self.drain(producer, started));
+        let failed = producer.context().take_failed();
+        let written = if failed.is_empty() {
+            written
+        } else {
+            written.and(Err(Trouble::Abort(undelivered(&failed))))
+        };
+        match written.and_then(|()| self.call(started, || producer.commit_transaction(CALL))) {
+            Ok(()) => End::Committed,
+            Err(Trouble::Rebuild(error)) => End::Rebuild(error),
+            Err(Trouble::Abort(error)) => {
+                tracing::debug!(%error, "transaction aborted");
+                match self.abort(producer) {
+                    Err(trouble) => End::Rebuild(match trouble {
+                        Trouble::Abort(error) => Some(error),
+                        Trouble::Rebuild(error) => error,
+                    }),
+                    Ok(()) if failed.is_empty() => End::Aborted,
+                    Ok(()) => End::Undelivered(failed),
+                }
+            }
+        }
+    }
+
+    fn send_all(&self, producer: &Producer, batch: &[Finished]) -> Result<(), Trouble> {
+        for (result, finished) in batch.iter().enumerate() {
+            for record in &finished.records {
+                self.send(producer, result, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, producer: &Producer, result: usize, record: &Outgoing) -> Result<(), Trouble> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for header in &record.headers {
+            headers = headers.insert(Header {
+                key: &header.name,
+                value: header.value.as_ref(),
+            });
+        }
+        let mut outgoing =
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, result).headers(headers);
+        outgoing.key = record.key.as_deref();
+        outgoing.payload = record.value.as_deref();
+        let deadline = Instant::now() + BUDGET;
+        loop {
+            let Err((error, back)) = producer.send(outgoing) else {
+                return Ok(());
+            };
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
+                    outgoing = back;
+                    producer.poll(Duration::from_millis(5));
+                }
+                Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    producer.context().fail(Undelivered {
+                        result,
+                        topic: record.topic.to_string(),
+                        code,
+                    });
+                    return Ok(());
+                }
+                Some(_) | None if producer.client().fatal_error().is_some() => {
+                    return Err(Trouble::Rebuild(Some(error)));
+                }
+                Some(_) | None => return Err(Trouble::Abort(error)),
+            }
+        }
+    }
+
+    /// Waits until every record is acknowledged: a commit with records in flight takes 100 ms.
+    fn drain(&self, producer: &Producer, started: Instant) -> Result<(), Trouble> {
+        self.core.vitals.watch(|| {
+            while producer.in_flight_count() > 0 {
+                producer.poll(Duration::from_millis(1));
+                if started.elapsed() >= BUDGET {
+                    return Err(Trouble::Abort(KafkaError::Flush(
+                        RDKafkaErrorCode::OperationTimedOut,
+                    )));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// With records outstanding an abort blocks: they are purged first.
+    fn abort(&self, producer: &Producer) -> Result<(), Trouble> {
+        let started = Instant::now();
+        producer.purge(PurgeConfig::default().queue().inflight());
+        self.drain(producer, started)?;
+        producer.context().take_failed();
+        self.call(started, || producer.abort_transaction(CALL))
+    }
+
+    /// One operation of the producer: the same call again while it is retriable and within budget.
+    fn call(
+        &self,
+        started: Instant,
+        operation: impl Fn() -> Result<(), KafkaError>,
+    ) -> Result<(), Trouble> {
+        loop {
+            let Err(error) = self.core.vitals.watch(&operation) else {
+                return Ok(());
+            };
+            let retriable = match &error {
+                KafkaError::Transaction(flags) if flags.is_fatal() => {
+                    return Err(Trouble::Rebuild(Some(error)));
+                }
+                KafkaError::Transaction(flags) if flags.txn_requires_abort() => {
+                    return Err(Trouble::Abort(error));
+                }
+                KafkaError::Transaction(flags) => flags.is_retriable(),
+                // The commit has not been sent; it may be called again.
+                other => matches!(other, KafkaError::Flush(_)),
+            };
+            if !retriable || started.elapsed() >= BUDGET {
+                return Err(Trouble::Rebuild(Some(error)));
+            }
+            tracing::debug!(%error, "producer call repeated");
+        }
+    }
+
+    fn committed(&self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
+        let mut shared = self.core.lock();
+        shared
+            .state
+            .committed(commits, batch.iter().map(|finished| &finished.ticket));
+        batch.clear();
+        if shared.state.has_due() {
+            self.core.retries.notify_one();
+        }
+        drop(shared);
+        self.core.reachability.found();
+        self.core.announce();
+    }
+
+    fn close_transaction(&self) {
+        self.core.lock().transaction_open = false;
+        self.core.announce();
+    }
+
+    /// Records were not taken. A topic that is away or forbidden costs a try, or the email; else one
+    /// record is at fault, and the batch is halved until it stands alone.
+    fn part(&mut self, batch: &mut [Finished], failed: &[Undelivered]) {
+        let mut suspects = Vec::new();
+        for one in failed {
+            let Some(finished) = batch.get_mut(one.result) else {
+                continue;
+            };
+            if is_record_fault(one.code) {
+                if !suspects.contains(&one.result) {
+                    suspects.push(one.result);
+                }
+            } else if is_topic_fault(one.code) {
+                self.without_topic(finished, &one.topic);
+            } else {
+                tracing::debug!(code = %one.code, topic = one.topic, "record not delivered; sent again");
+            }
+        }
+        match suspects.as_slice() {
+            [] => {}
+            [culprit] => {
+                if let Some(finished) = batch.get_mut(*culprit) {
+                    self.too_large(finished);
+                }
+            }
+            several => self.cap = several.len().div_ceil(2),
+        }
+    }
+
+    fn without_topic(&self, finished: &mut Finished, topic: &str) {
+        let outcome = match &mut finished.outcome {
+            Outcome::Published(published)
+                if published
+                    .email
+                    .as_ref()
+                    .is_some_and(|email| email.topic == topic) =>
+            {
+                published.email = None;
+                published.code = Some(Code::EmailTopicMissing);
+                std::mem::replace(&mut finished.outcome, Outcome::Retried(unavailable()))
+            }
+            Outcome::Published(published) if published.sms.topic == topic => {
+                Outcome::Retried(unavailable())
+            }
+            Outcome::Published(_)
+            | Outcome::Rejected(_)
+            | Outcome::DeadLettered(_)
+            | Outcome::Retried(_) => {
+                tracing::warn!(
+                    topic,
+                    "a topic of ours is missing or forbidden; holding back until it is there"
+                );
+                return;
+            }
+        };
+        self.replace(finished, outcome);
+    }
+
+    fn too_large(&self, finished: &mut Finished) {
+        let failure = Failure {
+            disposition: Disposition::Refused,
+            code: Code::OutputTooLarge,
+            stage: Stage::Publish,
+        };
+        match &finished.outcome {
+            // A dead letter that does not fit although it was measured: its topic takes less than the
+            // start-up check saw. The value is what can be left out.
+            Outcome::DeadLettered(_) => super::output::shorten_dead_letter(&mut finished.records),
+            Outcome::Published(_) | Outcome::Rejected(_) | Outcome::Retried(_) => {
+                self.replace(finished, Outcome::DeadLettered(failure));
+            }
+        }
+    }
+
+    /// A new producer with the same id, which ends whatever the old one left open; then what was
+    /// committed after all is struck out.
+    fn rebuild(&mut self, error: Option<KafkaError>, batch: &mut Vec<Finished>) {
+        tracing::info!(
+            error = error.as_ref().map(tracing::field::display),
+            "building the producer anew"
+        );
+        if error.as_ref().is_some_and(is_fence) && self.fenced_twice() {
+            let id = self.core.settings.connection.transactional_id();
+            return self.core.fail(EngineError::TwoProcesses { id });
+        }
+        self.producer = None;
+        let core = Arc::clone(&self.core);
+        let opened = self.open_producer(|| core.failed.is_cancelled());
+        if opened.is_err() {
+            return;
+        }
+        self.strike_out_committed(batch);
+        self.close_transaction();
+    }
+
+    fn fenced_twice(&mut self) -> bool {
+        self.fences.retain(|fence| fence.elapsed() < FENCE_WINDOW);
+        self.fences.push(Instant::now());
+        self.fences.len() > 1
+    }
+
+    fn strike_out_committed(&self, batch: &mut Vec<Finished>) {
+        let mut partitions: Vec<Partition> = batch
+            .iter()
+            .map(|finished| finished.ticket.partition())
+            .collect();
+        partitions.sort();
+        partitions.dedup();
+        while !partitions.is_empty() && !self.core.failed.is_cancelled() {
+            let answers = self
+                .core
+                .vitals
+                .watch(|| start::read_committed(&self.consumer, &partitions, CALL));
+            for (partition, commit) in answers {
+                let Some(commit) = commit else { continue };
+                partitions.retain(|other| *other != partition);
+                let Found::Ours(tag) = commit.found() else {
+                    continue;
+                };
+                let (done, open) =
+                    std::mem::take(batch)
+                        .into_iter()
+                        .partition(|finished: &Finished| {
+                            finished.ticket.partition() == partition
+                                && tag.covers(finished.ticket.request.record.position.offset)
+                        });
+                *batch = open;
+                let done: Vec<Finished> = done;
+                if !done.is_empty() {
+                    tracing::info!(
+                        results = done.len(),
+                        "the transaction had gone through after all"
+                    );
+                    self.core
+                        .lock()
+                        .state
+                        .committed(Vec::new(), done.iter().map(|finished| &finished.ticket));
+                }
+            }
+            // What is no longer ours need not be known.
+            let shared = self.core.lock();
+            partitions.retain(|partition| shared.state.next_offset(partition).is_some());
+        }
+    }
+
+    fn open_producer(&mut self, give_up: impl Fn() -> bool) -> Result<(), EngineError> {
+        let settings = &self.core.settings;
+        let config = settings.connection.producer(settings.largest_record);
+        loop {
+            let context = Deliveries::new(Arc::clone(&self.core.reachability));
+            let producer: Producer = config
+                .create_with_context(context)
+                .map_err(EngineError::Client)?;
+            let opened = self.core.vitals.watch(|| producer.init_transactions(CALL));
+            match opened {
+                Ok(()) => {
+                    self.producer = Some(producer);
+                    return Ok(());
+                }
+                Err(error) if give_up() => {
+                    return Err(EngineError::Unreachable(Stopped::from(&error)));
+                }
+                Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
+            }
+            self.core.wait_until(PAUSE, |_| false);
+        }
+    }
+}
+
+fn unavailable() -> Setback {
+    Setback {
+        code: Code::OutputTopicUnavailable,
+        stage: Stage::Publish,
+        retry_after: None,
+    }
+}
+
+fn offsets(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
+    // A fresh list each time: setting metadata twice on one element leaks.
+    let mut list = TopicPartitionList::with_capacity(commits.len());
+    for commit in commits {
+        let mut element = list.add_partition(&commit.partition.topic, commit.partition.number);
+        element
+            .set_offset(rdkafka::Offset::Offset(commit.tag.commit_point))
+            .map_err(Trouble::Abort)?;
+        element.set_metadata(commit.tag.encode());
+    }
+    Ok(list)
+}
+
+fn undelivered(failed: &[Undelivered]) -> KafkaError {
+    KafkaError::MessageProduction(
+        failed
+            .first()
+            .map_or(RDKafkaErrorCode::Fail, |one| one.code),
+    )
+}
+
+/// The fault of one record, whenever it is sent.
+fn is_record_fault(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+    )
+}
+
+/// The fault of a topic that is away, forbidden, or was never there.
+fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+    )
+}
+
+fn is_fence(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+        )
+    )
+}

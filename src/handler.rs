@@ -1,0 +1,222 @@
+//! One request, top to bottom: every await of it is here, in one function; everything it decides
+//! is pure code elsewhere.
+//!
+//! ```text
+//! validate ─▶ user ┐
+//!   (rules)        ├─▶ decide ─▶ deadline ─▶ OTP ─▶ compose
+//!             texts┘                      the last external call
+//! ```
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, EpochMs};
+use crate::decide::{Recipients, decide};
+use crate::domain::request::{OtpRequest, Submission};
+use crate::domain::secret::Otp;
+use crate::domain::tenant::Tenancy;
+use crate::egov::{Call, CallError, Queue, Services, TextsFor};
+use crate::known_topics::KnownTopics;
+use crate::messages;
+use crate::notification;
+use crate::outcome::{Code, Disposition, Failure, Outcome, Published, Setback, Stage};
+
+/// What goes with a request besides the request itself.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// After this nothing is created or sent.
+    pub deadline: EpochMs,
+    /// Passed on as `x-correlation-id`.
+    pub correlation_id: Option<String>,
+    /// Passed on as `traceparent`.
+    pub traceparent: Option<String>,
+    /// Passed on as `tenantId`.
+    pub tenant_header: Option<String>,
+    /// In which queue its calls wait.
+    pub queue: Queue,
+}
+
+/// What turns a request into its outcome. Both doors call it.
+pub trait Handler: Send + Sync + 'static {
+    /// Tries `submission` once. `None`: `stop` was cancelled while it still waited for a permit,
+    /// nothing was created, and somebody else will take it up.
+    fn handle(
+        &self,
+        submission: &Submission,
+        context: &Context,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = Option<Outcome>> + Send;
+}
+
+/// The rules of the handler.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// `request.min_life`: with less than this left, no OTP is created.
+    pub min_life: Duration,
+    /// `sms.expiry`.
+    pub sms_expiry: Duration,
+    /// How tenant ids are read.
+    pub tenancy: Tenancy,
+    /// The SMS topic, without a tenant's prefix.
+    pub sms_topic: String,
+    /// The email topic, without a tenant's prefix.
+    pub email_topic: String,
+}
+
+/// The handler of OTP requests.
+#[derive(Clone)]
+pub struct OtpHandler {
+    services: Services,
+    topics: KnownTopics,
+    rules: Rules,
+    clock: Clock,
+}
+
+/// Why a try ends before its messages are composed.
+enum Ended {
+    With(Outcome),
+    Abandoned,
+}
+
+impl OtpHandler {
+    /// A handler that calls `services`.
+    #[must_use]
+    pub fn new(services: Services, topics: KnownTopics, rules: Rules, clock: Clock) -> Self {
+        Self {
+            services,
+            topics,
+            rules,
+            clock,
+        }
+    }
+
+    async fn try_once(&self, submission: &Submission, call: &Call<'_>) -> Result<Published, Ended> {
+        self.look_at_the_deadline(call)?;
+        let rules = match submission.number_tenant() {
+            Some(tenant) => Some(
+                self.services
+                    .number_rules(&tenant, call)
+                    .await
+                    .map_err(at(Stage::Rules))?,
+            ),
+            None => None,
+        };
+        let request = submission
+            .validate(rules.as_deref())
+            .map_err(|rejection| Ended::With(Outcome::Rejected(rejection)))?;
+        let sms_topic = request
+            .tenant
+            .topic(&self.rules.tenancy, &self.rules.sms_topic);
+        if self.rules.tenancy.central_instance && !self.topics.contains(&sms_topic) {
+            return Err(refused(Code::UnknownOutputTopic, Stage::Publish));
+        }
+        let (user, texts) = tokio::join!(
+            self.services.find_user(&request, call),
+            self.services
+                .texts(&request.tenant, request.locale.as_ref(), call),
+        );
+        let user = user.map_err(at(Stage::User))?;
+        // A refusal needs no texts.
+        let recipients = decide(&request, user.as_ref())
+            .map_err(|rejection| Ended::With(Outcome::Rejected(rejection)))?;
+        let texts = texts.map_err(at(Stage::Texts))?;
+        self.look_at_the_deadline(call)?;
+        let otp = self
+            .services
+            .create_otp(&request, call)
+            .await
+            .map_err(at(Stage::Otp))?;
+        Ok(self.compose(
+            &request,
+            &recipients,
+            &texts,
+            &otp,
+            sms_topic,
+            call.deadline,
+        ))
+    }
+
+    fn look_at_the_deadline(&self, call: &Call<'_>) -> Result<(), Ended> {
+        if call.deadline.left(self.clock.now()) >= self.rules.min_life {
+            return Ok(());
+        }
+        let failure = Failure {
+            disposition: Disposition::Expired,
+            code: Code::DeadlineNear,
+            stage: Stage::Queue,
+        };
+        Err(Ended::With(Outcome::DeadLettered(failure)))
+    }
+
+    fn compose(
+        &self,
+        request: &OtpRequest,
+        recipients: &Recipients,
+        texts: &TextsFor,
+        otp: &Otp,
+        sms_topic: String,
+        deadline: EpochMs,
+    ) -> Published {
+        let texts = messages::compose(request.kind, otp, &texts.wanted, &texts.fallback);
+        let expires = notification::expiry_time(self.clock.now(), self.rules.sms_expiry, deadline);
+        let sms = notification::sms(sms_topic, request, &recipients.sms_to, &texts.sms, expires);
+        let email_topic = request
+            .tenant
+            .topic(&self.rules.tenancy, &self.rules.email_topic);
+        let (mut email, mut code) = (None, None);
+        if let (Some(to), Some((subject, body))) = (&recipients.email_to, &texts.email) {
+            if self.topics.contains(&email_topic) {
+                email = Some(notification::email(email_topic, request, to, subject, body));
+            } else {
+                code = Some(Code::EmailTopicMissing);
+            }
+        }
+        Published { sms, email, code }
+    }
+}
+
+impl Handler for OtpHandler {
+    async fn handle(
+        &self,
+        submission: &Submission,
+        context: &Context,
+        stop: &CancellationToken,
+    ) -> Option<Outcome> {
+        let call = Call {
+            correlation_id: context.correlation_id.as_deref(),
+            traceparent: context.traceparent.as_deref(),
+            tenant_header: context.tenant_header.as_deref(),
+            deadline: context.deadline,
+            queue: context.queue,
+            stop,
+        };
+        match self.try_once(submission, &call).await {
+            Ok(published) => Some(Outcome::Published(published)),
+            Err(Ended::With(outcome)) => Some(outcome),
+            Err(Ended::Abandoned) => None,
+        }
+    }
+}
+
+fn refused(code: Code, stage: Stage) -> Ended {
+    Ended::With(Outcome::DeadLettered(Failure {
+        disposition: Disposition::Refused,
+        code,
+        stage,
+    }))
+}
+
+/// What a failed call at `stage` means for the request.
+fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
+    move |error| match error {
+        CallError::Abandoned => Ended::Abandoned,
+        CallError::Refused { .. } => refused(Code::ServiceRefused, stage),
+        CallError::Unavailable { code, retry_after } => Ended::With(Outcome::Retried(Setback {
+            code,
+            stage,
+            retry_after,
+        })),
+    }
+}

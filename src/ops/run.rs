@@ -1,0 +1,283 @@
+//! `user-otp run`: check what is needed, start, say so, and end in order.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::{EXIT_CUT_SHORT, EXIT_SECOND_SIGNAL};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::admin::{Admin, AdminError};
+use crate::engine::{Drained, Engine};
+use crate::known_topics::KnownTopics;
+use crate::topics::{self, Found, Item, Owner, Role, State};
+use crate::{health, service, topology};
+
+/// One question to the cluster at start may take this long.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Runs the service until a signal, or until it cannot go on. The exit code.
+///
+/// # Errors
+///
+/// Why it could not start, or had to end, in a sentence that says what to do.
+pub async fn run(config: &Config) -> anyhow::Result<i32> {
+    let mut signals = Signals::listen()?;
+    let starting = start(config);
+    let running = tokio::select! {
+        running = starting => running?,
+        () = signals.next() => {
+            tracing::info!("ended by a signal before it had started");
+            return Ok(0);
+        }
+    };
+    let failed = running.engine.failed();
+    tokio::select! {
+        () = signals.next() => tracing::info!("signal received: finishing what was begun"),
+        () = failed.cancelled() => {}
+    }
+    end(config, running, signals).await
+}
+
+struct Running {
+    engine: Engine,
+    servers: TaskTracker,
+    stop: CancellationToken,
+}
+
+async fn start(config: &Config) -> anyhow::Result<Running> {
+    let deadline = Instant::now() + config.kafka.startup_timeout;
+    let connection = service::connection(config);
+    if let Err((property, problem)) = connection.check_properties() {
+        bail!("kafka.\"{property}\": {problem}; see librdkafka's CONFIGURATION.md");
+    }
+    let admin = connect(config, deadline).await?;
+    let found = prepare_topics(config, &admin).await?;
+    let topics = KnownTopics::default();
+    topics.set(admin.list_topics().await?);
+    let settings = service::engine_settings(config, &found);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let engine = service::start(config, settings, topics, Clock::system(), left).await?;
+    service::watch(engine.vitals());
+    let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
+    if config.http.enabled {
+        let listener = listen(config.http.port, "http.port").await?;
+        tracing::info!(
+            port = listener.local_addr()?.port(),
+            path = config.http.context_path,
+            "health probe"
+        );
+        let (path, stop) = (config.http.context_path.clone(), stop.clone());
+        servers.spawn(async move { report(health::serve_probe(listener, &path, stop)).await });
+    }
+    let listener = listen(config.management.port, "management.port").await?;
+    tracing::info!(port = listener.local_addr()?.port(), "management");
+    servers.spawn(report(health::serve_management(
+        listener,
+        engine.vitals(),
+        stop.clone(),
+    )));
+    introduce(config);
+    Ok(Running {
+        engine,
+        servers,
+        stop,
+    })
+}
+
+async fn end(config: &Config, running: Running, mut signals: Signals) -> anyhow::Result<i32> {
+    let deadline = config.shutdown.deadline;
+    running.stop.cancel();
+    running.servers.close();
+    let engine = running.engine;
+    let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline));
+    let drained = tokio::select! {
+        drained = drained => drained.context("the engine ended by a defect")?,
+        () = tokio::time::sleep(deadline) => Ok(Drained::CutShort),
+        () = signals.next() => {
+            tracing::warn!("second signal: ending at once; what was begun will be handled again");
+            return Ok(EXIT_SECOND_SIGNAL);
+        }
+    };
+    match drained? {
+        Drained::Clean => {
+            tracing::info!("ended: everything that was begun is finished and committed");
+            Ok(0)
+        }
+        Drained::CutShort => {
+            tracing::warn!(
+                ?deadline,
+                "ended at the deadline; what was begun will be handled again"
+            );
+            Ok(EXIT_CUT_SHORT)
+        }
+    }
+}
+
+/// Waits for a broker until the start-up deadline.
+///
+/// # Errors
+///
+/// When none answered, or the properties are wrong.
+pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin> {
+    let properties: Vec<(String, String)> = service::connection(config)
+        .admin()
+        .config_map()
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match Admin::connect(
+            &properties,
+            left.min(QUESTION).max(Duration::from_millis(100)),
+        )
+        .await
+        {
+            Ok(admin) => return Ok(admin),
+            Err(AdminError::Unreachable { .. }) if Instant::now() < deadline => {
+                tracing::warn!(brokers = config.kafka.brokers, "Kafka does not answer yet");
+            }
+            Err(AdminError::Unreachable { .. }) => bail!(
+                "no broker of {} answered within kafka.startup_timeout ({:?}): check kafka.brokers, and that they are up",
+                config.kafka.brokers,
+                config.kafka.startup_timeout,
+            ),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Creates what is missing of our own topics, where it may; then says what is still missing.
+async fn prepare_topics(config: &Config, admin: &Admin) -> anyhow::Result<HashMap<String, Found>> {
+    let brokers = admin.brokers().await?;
+    let wanted: Vec<_> = topology::wanted(config)?
+        .into_iter()
+        .map(|(name, spec)| (name, spec.on(brokers)))
+        .collect();
+    let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
+    let mut found = admin.found(&names).await?;
+    let missing = |found: &HashMap<String, Found>| {
+        let plan = topics::plan(&wanted, found);
+        plan.into_iter()
+            .filter(|item| item.state == State::Missing)
+            .collect::<Vec<Item>>()
+    };
+    let ours: Vec<_> = missing(&found)
+        .into_iter()
+        .filter(|item| config.topics.create && item.spec.owner == Owner::Ours)
+        .map(|item| (item.name, item.spec))
+        .collect();
+    if !ours.is_empty() {
+        let names: Vec<&str> = ours.iter().map(|(name, _)| name.as_str()).collect();
+        tracing::info!(topics = names.join(" "), "creating topics");
+        if let Err(error) = admin.create(&ours, brokers).await {
+            tracing::warn!(%error, "topics could not be created");
+        }
+    }
+    // One that was just created is unknown to some brokers for a moment.
+    found = admin.found_within(&names, Duration::from_secs(3)).await?;
+    let (email, missing): (Vec<Item>, Vec<Item>) = missing(&found)
+        .into_iter()
+        .partition(|item| item.spec.role == Role::Email);
+    for item in email {
+        tracing::warn!(
+            topic = item.name,
+            "there is no email topic: OTPs go out by SMS alone"
+        );
+    }
+    if !missing.is_empty() {
+        let commands: Vec<_> = missing
+            .iter()
+            .map(|item| item.create_command(&config.kafka.brokers))
+            .collect();
+        bail!(
+            "{} of the topics it needs {} missing; create with\n  {}",
+            missing.len(),
+            if missing.len() == 1 { "is" } else { "are" },
+            commands.join("\n  ")
+        );
+    }
+    let short = found
+        .get(&config.topics.requests)
+        .zip(found.get(&config.topics.dead_letters))
+        .and_then(|(requests, letters)| topics::dead_letter_shortfall(requests, letters));
+    if let Some(bytes) = short {
+        tracing::warn!(
+            topic = config.topics.dead_letters,
+            bytes,
+            "the dead-letter topic takes too little: raise its max.message.bytes by that much, or the largest dead \
+             letters will come without their value"
+        );
+    }
+    Ok(found)
+}
+
+fn introduce(config: &Config) {
+    let retries = topology::retry_topics(config);
+    tracing::info!(
+        brokers = config.kafka.brokers,
+        group = config.kafka.group,
+        instance = config.kafka.instance,
+        requests = config.topics.requests,
+        sms = config.topics.sms,
+        email = config.topics.email,
+        retries = retries.join(" "),
+        dead_letters = config.topics.dead_letters,
+        outcomes = config.topics.outcomes,
+        "user-otp {} is connected",
+        env!("CARGO_PKG_VERSION")
+    );
+    tracing::info!(
+        lifetime = ?config.request.lifetime,
+        min_life = ?config.request.min_life,
+        localization = config.localization.url.is_some(),
+        mdms = config.mdms.url.is_some(),
+        central_instance = config.tenancy.central_instance,
+        "each request ends once: published, rejected, or dead-lettered"
+    );
+    tracing::info!(
+        "consumers of the SMS and email topics need isolation.level=read_committed; others may also see messages of \
+         a transaction that a crash aborted"
+    );
+}
+
+async fn listen(port: u16, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(("0.0.0.0", port)).await.with_context(|| {
+        format!("port {port} cannot be listened on: set {key} to one that is free")
+    })
+}
+
+async fn report(server: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = server.await {
+        tracing::error!(%error, "a server ended");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A broker of a test's own, for what cannot be done to a shared one: stop it.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A real Apache Kafka in a folder of its own; gone when dropped.
+pub(crate) struct Broker {
+    dir: TempDir,
+    pub(crate) address: String,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let address = script(dir.path(), &["start"]);
+        Self { dir, address }
+    }
+
+    pub(crate) fn stop(&self) {
+        script(self.dir.path(), &["stop"]);
+    }
+
+    /// With the same port and data.
+    pub(crate) fn start_again(&self) {
+        assert_eq!(script(self.dir.path(), &["start"]), self.address);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        script(self.dir.path(), &["stop", "--delete"]);
+    }
+}
+
+fn script(dir: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka"))
+        .args(arguments)
+        .arg("--dir")
+        .arg(dir)
+        .output()
+        .expect("scripts/kafka runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "scripts/kafka {arguments:?} failed:\n{stderr}"
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned()
+}

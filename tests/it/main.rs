@@ -1,0 +1,26 @@
+//! The service from outside: `user-otp run` as its own process on a real Apache Kafka, against
+//! stand-ins over real HTTP, read back by an independent consumer.
+//!
+//! `OTP_TEST_KAFKA` names the broker (`scripts/test` starts one). Every test has topics, a group
+//! and stand-ins of its own, so that all can run at once.
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by a panic, says what it did, and has tables as long as they are"
+)]
+
+mod bad_input;
+mod broker;
+mod exactly_once;
+mod failures;
+mod flow;
+mod kafka;
+mod leaks;
+mod offsets;
+mod process;
+mod rebalance;
+mod request;
+mod traffic;
+mod world;

@@ -1,0 +1,238 @@
+//! Whose offsets these are: resets, first starts, retention, other tools' commits.
+
+use crate::kafka::{Committed, Draft, Partition};
+use crate::process::Process;
+use crate::request::Request;
+use crate::world::{Setup, World, now};
+
+/// Older than a request lives by default.
+const TEN_MINUTES: i64 = 600_000;
+
+/// Logins `from..to` as records of this time.
+fn logins(range: std::ops::Range<u32>, timestamp: i64) -> Vec<Draft> {
+    let one = |number| {
+        Request::login(&format!("98765{number:05}"))
+            .id(format!("n-{number}"))
+            .draft()
+    };
+    range
+        .map(|number| one(number).timestamp(timestamp))
+        .collect()
+}
+
+fn ids(range: std::ops::Range<u32>) -> Vec<String> {
+    let mut ids: Vec<_> = range.map(|number| format!("n-{number}")).collect();
+    ids.sort();
+    ids
+}
+
+fn world(partitions: i32) -> World {
+    let world = World::with(Setup {
+        partitions,
+        ..Setup::default()
+    });
+    world.egov.everyone(true);
+    world
+}
+
+impl World {
+    fn publish_logins(&self, range: std::ops::Range<u32>, timestamp: i64) {
+        self.kafka
+            .publish_all(&self.topics.requests, &logins(range, timestamp));
+    }
+
+    /// Everything there is, once these have their outcomes: all published, nothing else anywhere.
+    #[track_caller]
+    fn assert_published_alone(&self, expected: Vec<String>) {
+        self.wait_for_outcomes(expected.len());
+        self.wait_for_no_lag();
+        let outcomes = self.outcomes();
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| outcome.summary() == "published"),
+            "{outcomes:?}"
+        );
+        let mut found: Vec<_> = outcomes
+            .iter()
+            .map(crate::world::Outcome::event_id)
+            .collect();
+        found.sort();
+        assert_eq!(found, expected, "outcomes");
+        let mut sent: Vec<_> = self
+            .sms()
+            .iter()
+            .map(|sms| sms.header("otp-event-id").expect("an id").to_owned())
+            .collect();
+        sent.sort();
+        assert_eq!(sent, expected, "SMS");
+        assert_eq!(self.dead_letters().len(), 0, "dead letters");
+    }
+
+    fn requests_partition(&self, partition: i32) -> Partition {
+        (self.topics.requests.clone(), partition)
+    }
+
+    fn commit_by_hand(&self, offset: i64, metadata: &str) {
+        let partitions = self.kafka.partitions(&self.topics.requests);
+        let offsets: Vec<_> = partitions
+            .into_iter()
+            .map(|partition| {
+                (
+                    self.requests_partition(partition),
+                    Committed {
+                        offset,
+                        metadata: metadata.to_owned(),
+                    },
+                )
+            })
+            .collect();
+        self.kafka.commit(&self.name, &offsets);
+    }
+}
+
+#[track_caller]
+fn end(mut process: Process) {
+    assert!(process.terminate().success(), "it ends in order");
+}
+
+#[test]
+fn a_group_reset_to_the_beginning_sends_nothing_old_and_fills_no_topic() {
+    let world = world(2);
+    // These were served in their time, which is over now.
+    let mut process = world.spawn_with("a", &[("REQUEST__LIFETIME", "1h")]);
+    process.wait_ready();
+    world.publish_logins(0..30, now() - TEN_MINUTES);
+    world.assert_published_alone(ids(0..30));
+    end(process);
+
+    world.commit_by_hand(0, "");
+    let process = world.start("a");
+    world.publish_logins(30..35, now());
+    world.assert_published_alone(ids(0..35));
+    end(process);
+
+    // A restart half-way through knows no less.
+    world.commit_by_hand(0, "");
+    let process = world.start("b");
+    world.wait_for_no_lag();
+    end(process);
+    let _process = world.start("a");
+    world.wait_for_no_lag();
+    assert_eq!(world.dead_letters().len(), 0, "dead letters");
+    let old = world
+        .outcomes()
+        .into_iter()
+        .filter(|outcome| ids(0..30).contains(&outcome.event_id()));
+    assert_eq!(old.count(), 30, "nothing old is sent again");
+}
+
+#[test]
+fn a_first_start_on_a_topic_with_old_requests_serves_the_living_ones_alone() {
+    let world = world(2);
+    world.publish_logins(0..50, now() - TEN_MINUTES);
+    world.publish_logins(50..60, now());
+    let _process = world.start("a");
+    world.publish_logins(60..65, now());
+    world.assert_published_alone(ids(50..65));
+    assert_eq!(world.egov.otp_of("9876500000"), Vec::<String>::new());
+}
+
+#[test]
+fn requests_that_come_while_nobody_runs_are_served() {
+    let world = world(4);
+    // Nothing was ever read: the start is committed all the same.
+    end(world.start("a"));
+    assert!(
+        world.committed().values().all(Option::is_some),
+        "every partition has its start committed"
+    );
+    world.publish_logins(0..20, now());
+    let _process = world.start("b");
+    world.assert_published_alone(ids(0..20));
+}
+
+#[test]
+fn records_that_retention_took_are_passed_over() {
+    let world = world(1);
+    let process = world.start("a");
+    world.publish_logins(0..10, now());
+    world.assert_published_alone(ids(0..10));
+    end(process);
+    world.publish_logins(10..20, now());
+    world.kafka.delete_records(&world.topics.requests, 0, 15);
+    let _process = world.start("a");
+    world.publish_logins(20..22, now());
+    world.assert_published_alone(ids_of(&[0..10, 15..22]));
+}
+
+#[test]
+fn a_topic_that_was_created_anew_is_read_from_its_beginning() {
+    let world = world(1);
+    let process = world.start("a");
+    world.publish_logins(0..10, now());
+    world.assert_published_alone(ids(0..10));
+    end(process);
+    world.kafka.delete_topics(&[&world.topics.requests]);
+    crate::kafka::wait_until("the topic is gone", || {
+        world.kafka.partitions(&world.topics.requests).is_empty()
+    });
+    world.kafka.create_topic(&world.topics.requests, 1, &[]);
+    // The group's commit outlives the topic: it is past the end now.
+    world.commit_by_hand(10, "user-otp/1 10 - -");
+    world.publish_logins(10..13, now());
+    let _process = world.start("a");
+    world.publish_logins(13..15, now());
+    world.assert_published_alone(ids(0..15));
+}
+
+#[test]
+fn an_offset_with_somebody_elses_metadata_is_a_place_to_start() {
+    for metadata in ["somebody else's", "user-otp/1 7 - -", "user-otp", "ünïcödé"] {
+        let world = world(1);
+        world.publish_logins(0..3, now());
+        world.publish_logins(3..6, now() - TEN_MINUTES);
+        world.publish_logins(6..10, now());
+        // Mirroring tools copy our own tags along with offsets that mean something else here.
+        world.commit_by_hand(2, metadata);
+        let _process = world.start("a");
+        world.assert_published_alone(ids_of(&[2..3, 6..10]));
+    }
+}
+
+#[test]
+fn a_tag_of_an_unknown_version_stops_the_service_with_a_sentence() {
+    let world = world(1);
+    world.publish_logins(0..3, now());
+    world.commit_by_hand(1, "user-otp/99 1 - future");
+    let mut process = world.spawn("a");
+    assert!(!process.wait_ended().success());
+    let said = process.output.text();
+    assert!(
+        said.lines()
+            .any(|line| line.contains(&world.topics.requests) && line.contains("99")),
+        "{said}"
+    );
+    assert_eq!(
+        (world.outcomes().len(), world.sms().len()),
+        (0, 0),
+        "guessing would send twice"
+    );
+    let committed = world.kafka.committed(&world.name, &world.topics.requests);
+    let kept = Committed {
+        offset: 1,
+        metadata: "user-otp/99 1 - future".to_owned(),
+    };
+    assert_eq!(
+        committed.get(&world.requests_partition(0)),
+        Some(&Some(kept)),
+        "it is left as it was"
+    );
+}
+
+/// The ids of several ranges, as [`ids`].
+fn ids_of(ranges: &[std::ops::Range<u32>]) -> Vec<String> {
+    let mut all: Vec<_> = ranges.iter().cloned().flat_map(ids).collect();
+    all.sort();
+    all
+}

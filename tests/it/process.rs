@@ -1,0 +1,155 @@
+//! `user-otp run` as the operating system sees it: environment, two pipes, signals, exit status.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::kafka::wait_until;
+
+/// Everything a process has printed so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output(Arc<Mutex<String>>);
+
+impl Output {
+    pub(crate) fn text(&self) -> String {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn has_line(&self, holds: impl Fn(&str) -> bool) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lines()
+            .any(holds)
+    }
+
+    /// Follows a pipe until it closes.
+    fn follow(&self, pipe: impl Read + Send + 'static) -> JoinHandle<()> {
+        let output = self.clone();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while lines
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
+                let mut text = output.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = write!(text, "{}", String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        })
+    }
+}
+
+/// A running `user-otp run`; killed when dropped.
+pub(crate) struct Process {
+    pub(crate) name: String,
+    child: Child,
+    pub(crate) output: Output,
+    followers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts it with nothing but these variables.
+    pub(crate) fn spawn(name: &str, environment: &[(String, String)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+            .arg("run")
+            .env_clear()
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("user-otp starts");
+        let output = Output::default();
+        let stdout = child.stdout.take().expect("its stdout is piped");
+        let stderr = child.stderr.take().expect("its stderr is piped");
+        let followers = vec![output.follow(stdout), output.follow(stderr)];
+        Self {
+            name: name.to_owned(),
+            child,
+            output,
+            followers,
+        }
+    }
+
+    /// Until it says that it has its partitions.
+    #[track_caller]
+    pub(crate) fn wait_ready(&mut self) {
+        wait_until("the process says ready", || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!(
+                    "{} ended ({status}) before it was ready:\n{}",
+                    self.name,
+                    self.output.text()
+                );
+            }
+            self.is_ready()
+        });
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.output.has_line(|line| line.contains("ready: "))
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// SIGKILL, and gone.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.wait();
+    }
+
+    /// SIGTERM, and its exit status.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait_ended()
+    }
+
+    /// SIGSTOP: it stands still and does not know.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("it is our child");
+    }
+
+    /// Until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn wait_ended(&mut self) -> ExitStatus {
+        wait_until("the process has ended", || !self.is_running());
+        self.wait()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("it is our child");
+        for follower in self.followers.drain(..) {
+            follower.join().expect("a follower does not panic");
+        }
+        status
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

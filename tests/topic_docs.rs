@@ -1,0 +1,144 @@
+//! What `topics/` tells people, against what the program does: the table, the words and the
+//! samples of the documentation cannot fall behind.
+
+#![expect(clippy::panic, reason = "a helper that cannot go on says with what")]
+
+use serde_json::Value;
+use user_otp::engine::headers;
+use user_otp::outcome::{Code, Disposition, FinalOutcome, Stage};
+use user_otp::topics::{Role, TopicSpec, catalog};
+
+const README: &str = include_str!("../topics/README.md");
+
+fn json(folder: &str, file: &str) -> Value {
+    let path = format!("{}/topics/{folder}/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The shape of a role's value; the job log has none yet.
+fn schema(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Requests | Role::Accepted | Role::Jobs | Role::Retry | Role::DeadLetters => {
+            Some("request")
+        }
+        Role::Outcomes => Some("outcome"),
+        Role::Sms => Some("sms"),
+        Role::Email => Some("email"),
+        Role::JobLog => None,
+    }
+}
+
+fn days(spec: &TopicSpec) -> String {
+    match spec.retention.as_secs() / 86_400 {
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+#[test]
+fn the_readmes_table_has_the_lists_figures() {
+    for spec in catalog().unwrap() {
+        let role = format!("| `{}` |", spec.role.as_str());
+        let row = README.lines().find(|line| line.starts_with(&role));
+        let row = row.unwrap_or_else(|| panic!("no row {role}"));
+        let figures = format!("| {} | {} |", spec.partitions, days(&spec));
+        assert!(row.contains(&figures), "{row}\ndoes not say {figures}");
+    }
+}
+
+#[test]
+fn the_readme_and_the_schema_know_every_word() {
+    let codes = Code::ALL.iter().map(|code| code.as_str());
+    let stages = Stage::ALL.iter().map(|stage| stage.as_str());
+    let dispositions = Disposition::ALL
+        .iter()
+        .map(|disposition| disposition.as_str());
+    let all = codes.chain(stages).chain(dispositions);
+    for word in all {
+        assert!(README.contains(&format!("`{word}`")), "{word}");
+    }
+    let outcome = json("schemas", "outcome");
+    let listed = |property: &str| -> Vec<String> {
+        let values = outcome["properties"][property]["enum"].as_array().unwrap();
+        values
+            .iter()
+            .filter_map(|value| value.as_str().map(str::to_owned))
+            .collect()
+    };
+    let outcomes: Vec<_> = FinalOutcome::ALL.iter().map(|word| word.as_str()).collect();
+    let stages: Vec<_> = Stage::ALL.iter().map(|word| word.as_str()).collect();
+    let dispositions: Vec<_> = Disposition::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(listed("outcome"), outcomes);
+    assert_eq!(listed("stage"), stages);
+    assert_eq!(listed("disposition"), dispositions);
+}
+
+#[test]
+fn a_sample_has_the_properties_of_its_schema() {
+    for role in Role::ALL {
+        let Some(schema) = schema(role).map(|name| json("schemas", name)) else {
+            continue;
+        };
+        let value = &json("samples", role.as_str())["value"];
+        let properties = schema["properties"].as_object().unwrap();
+        for name in value.as_object().unwrap().keys() {
+            assert!(
+                properties.contains_key(name),
+                "{role:?}: {name} is not in its schema"
+            );
+        }
+        for name in schema["required"].as_array().into_iter().flatten() {
+            assert!(
+                value.get(name.as_str().unwrap()).is_some(),
+                "{role:?}: {name} is missing"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_knows_every_header() {
+    let ours = [
+        headers::EVENT_ID,
+        headers::DEADLINE,
+        headers::SOURCE,
+        headers::RECEIVED,
+        headers::ATTEMPT,
+        headers::CHARGED,
+        headers::DISPOSITION,
+        headers::ERROR_CODE,
+        headers::ERROR_STAGE,
+        headers::FIRST_FAILED,
+        headers::FAILED,
+        headers::TENANT,
+        headers::TYPE,
+        headers::VALUE_SIZE,
+        headers::VALUE_SHA256,
+        headers::TRACEPARENT,
+        headers::CORRELATION_ID,
+        headers::TENANT_ID,
+        headers::DLQ_TOPIC,
+        headers::DLQ_PARTITION,
+        headers::DLQ_OFFSET,
+        headers::DLQ_GROUP,
+        headers::DLQ_DELIVERY_COUNT,
+        headers::DLQ_MESSAGE,
+    ];
+    for name in ours.into_iter().chain(headers::REPLAY) {
+        assert!(README.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn a_samples_headers_are_documented() {
+    for role in Role::ALL.into_iter().filter(|role| schema(*role).is_some()) {
+        for (name, value) in json("samples", role.as_str())["headers"]
+            .as_object()
+            .unwrap()
+        {
+            assert!(README.contains(&format!("`{name}`")), "{role:?}: {name}");
+            assert!(value.is_string(), "{role:?}: {name} is not text");
+        }
+    }
+}
