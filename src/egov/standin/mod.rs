@@ -234,6 +234,8 @@ fn mix(counter: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -350,6 +352,35 @@ mod tests {
             !standin
                 .wait_for(Duration::ZERO, |calls| calls.len() > 1)
                 .await
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_reset_and_a_cut_answer_just_ends() {
+        let standin = standin(Script::default()).await;
+        let end_of = async |fault| {
+            standin.set(Service::Otp, Behaviour::failing(fault));
+            let body = creation("9876543210").to_string();
+            let head = format!(
+                "POST /otp/v1/_create HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let mut stream = TcpStream::connect(standin.address).await.unwrap();
+            stream.write_all((head + &body).as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let ended = stream.read_to_end(&mut answer).await;
+            (ended.map_err(|error| error.kind()), answer)
+        };
+        let (ended, answer) = end_of(Fault::Reset).await;
+        assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+        assert!(answer.is_empty());
+        let (ended, answer) = end_of(Fault::Truncated).await;
+        assert_eq!(ended, Ok(answer.len()));
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\n\r\n{") && !answer.ends_with('}'),
+            "{answer}"
         );
     }
 
