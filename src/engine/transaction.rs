@@ -221,6 +221,8 @@ impl Committer {
                 let started = Instant::now();
                 let end = self.write(&producer, &metadata, batch, &commits, started);
                 if matches!(end, End::Committed) {
+                    let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());
+                    tracing::debug!(results, offsets, ?took, "transaction committed");
                     self.committed(commits, batch);
                     if offsets_due {
                         self.offsets_committed = Instant::now();
