@@ -74,7 +74,6 @@ pub(crate) struct Outcome {
     pub(crate) outcome: String,
     pub(crate) disposition: Option<String>,
     pub(crate) code: Option<String>,
-    pub(crate) stage: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) received_at_ms: i64,
     pub(crate) finished_at_ms: i64,

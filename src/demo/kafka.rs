@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
@@ -84,7 +84,7 @@ impl Cluster {
         match self {
             Self::Embedded(_) => Ok(()),
             Self::Real(_) => {
-                let admin: AdminClient<DefaultClientContext> = client(config).create()?;
+                let admin: AdminClient<Quiet> = client(config).create_with_context(Quiet)?;
                 let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
                 let options = AdminOptions::new()
                     .request_timeout(Some(PATIENCE))
@@ -105,7 +105,7 @@ impl Cluster {
 
 /// An upstream service: writes requests.
 pub(crate) struct Upstream {
-    producer: FutureProducer,
+    producer: FutureProducer<Quiet>,
     topic: String,
 }
 
@@ -113,7 +113,7 @@ impl Upstream {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let producer = client(config)
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
-            .create()
+            .create_with_context(Quiet)
             .context("no producer for the requests")?;
         let topic = config.topics.requests.clone();
         Ok(Self { producer, topic })
@@ -143,7 +143,7 @@ impl Upstream {
 /// Whom the notification services and the upstream service stand for: reads all that comes out,
 /// from the beginning, and only what is committed.
 pub(crate) struct Reader {
-    consumer: StreamConsumer,
+    consumer: StreamConsumer<Quiet>,
     roles: HashMap<String, Role>,
     partitions: usize,
 }
@@ -157,14 +157,14 @@ enum Read {
 
 impl Reader {
     pub(crate) fn new(wanted: &Wanted, config: &Config) -> anyhow::Result<Self> {
-        let consumer: StreamConsumer = client(config)
+        let consumer: StreamConsumer<Quiet> = client(config)
             // It assigns itself what it reads, and commits nothing: no group comes of it.
             .set("group.id", format!("{}-reader", config.kafka.group))
             .set("enable.auto.commit", "false")
             // Messages of a transaction that never came to its end were never sent.
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
-            .create()
+            .create_with_context(Quiet)
             .context("no consumer for what comes out")?;
         let (mut list, mut roles) = (TopicPartitionList::new(), HashMap::new());
         for (name, spec) in wanted.iter().filter(|(_, spec)| is_read(spec.role)) {
@@ -249,8 +249,21 @@ fn is_read(role: Role) -> bool {
 }
 
 fn client(config: &Config) -> ClientConfig {
-    let mut client = service::connection(config).admin();
-    // Warnings about another kind of client's properties say nothing here.
-    client.set_log_level(RDKafkaLogLevel::Error);
-    client
+    service::connection(config).admin()
 }
+
+/// What the demo's own clients say is no part of the story: they meet the ends of partitions, and
+/// hear of properties of another kind of client.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(target: "librdkafka", facility, "{line}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ConsumerContext for Quiet {}

@@ -22,10 +22,11 @@ mod system;
 mod verdict;
 
 use std::io::{self, IsTerminal as _, Write};
-use std::pin::pin;
 
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::kafka::Cluster;
 use self::play::Play;
@@ -82,7 +83,7 @@ pub async fn run(args: &DemoArgs, properties: KafkaProperties) -> anyhow::Result
         Some(brokers) => Cluster::Real(brokers.clone()),
         None => Cluster::embedded()?,
     };
-    teller.setting(&match &cluster {
+    teller.setting(match &cluster {
         Cluster::Embedded(_) => format!(
             "embedded, librdkafka's mock cluster at {}",
             cluster.brokers()
@@ -94,8 +95,10 @@ pub async fn run(args: &DemoArgs, properties: KafkaProperties) -> anyhow::Result
         properties,
         log: &args.log,
     };
-    let system = System::start(plan).await?;
-    let told = tell(args, &system, &mut teller).await;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tasks.spawn(cancel_at_signal(stop.clone())?);
+    let system = System::start(plan, &stop).await?;
+    let told = tell(args, &system, &stop, &mut teller).await;
     // Why the engine failed goes before what came of it.
     system.end().await?;
     told
@@ -104,30 +107,34 @@ pub async fn run(args: &DemoArgs, properties: KafkaProperties) -> anyhow::Result
 async fn tell<W: Write>(
     args: &DemoArgs,
     system: &System,
+    stop: &CancellationToken,
     teller: &mut Teller<W>,
 ) -> anyhow::Result<i32> {
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let mut signalled = pin!(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    });
     teller.ready(system)?;
     let scenes = story::scenes();
     let mut play = Play::new(system, teller)?;
     let verdict = tokio::select! {
         verdict = play.tell(&scenes) => verdict?,
-        () = &mut signalled => bail!("ended by a signal before the story was over"),
+        () = stop.cancelled() => bail!("ended by a signal before the story was over"),
     };
     if args.stay {
         tokio::select! {
             never = play.stay() => match never? {},
-            () = signalled => {}
+            () = stop.cancelled() => {}
         }
     }
     Ok(i32::from(!verdict.faults.is_empty()))
+}
+
+/// Ctrl-c, or SIGTERM.
+fn cancel_at_signal(stop: CancellationToken) -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    })
 }

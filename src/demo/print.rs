@@ -49,8 +49,9 @@ impl<W: Write> Teller<W> {
     }
 
     /// What is running, before it is ready.
-    pub(crate) fn setting(&mut self, kafka: &str) -> io::Result<()> {
-        self.line("kafka", kafka)
+    pub(crate) fn setting(&mut self, kafka: impl Display) -> io::Result<()> {
+        self.line("kafka", kafka)?;
+        self.line("user-otp", "starting; joining a group takes a few seconds")
     }
 
     /// What is running, once it is ready.
@@ -68,9 +69,9 @@ impl<W: Write> Teller<W> {
         );
         self.line("services", services)?;
         let engine = format!(
-            "the engine, taking requests from {} after {:.1} s",
-            system.config.topics.requests,
-            system.took.as_secs_f32()
+            "ready after {:.1} s, takes requests from {}",
+            system.took.as_secs_f32(),
+            system.config.topics.requests
         );
         self.line("user-otp", engine)
     }

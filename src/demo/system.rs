@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::kafka::{Cluster, Wanted};
 use super::story;
@@ -44,8 +45,8 @@ pub(crate) struct Plan<'a> {
 }
 
 impl System {
-    /// Starts everything, and waits until requests are taken.
-    pub(crate) async fn start(plan: Plan<'_>) -> anyhow::Result<Self> {
+    /// Starts everything, and waits until requests are taken, or until `stop`.
+    pub(crate) async fn start(plan: Plan<'_>, stop: &CancellationToken) -> anyhow::Result<Self> {
         let started = Instant::now();
         let Plan {
             cluster,
@@ -64,8 +65,15 @@ impl System {
         }
         telemetry::start(&config.log)?;
         let mut wanted = topology::wanted(&config)?;
-        let found = cluster.create(&mut wanted, &config).await?;
-        let engine = match start_engine(&config, &wanted, &found).await {
+        let starting = async {
+            let found = cluster.create(&mut wanted, &config).await?;
+            start_engine(&config, &wanted, &found).await
+        };
+        let engine = tokio::select! {
+            engine = starting => engine,
+            () = stop.cancelled() => Err(anyhow!("ended by a signal before it had started")),
+        };
+        let engine = match engine {
             Ok(engine) => engine,
             Err(error) => {
                 clear(&cluster, &wanted, &config).await;
@@ -110,6 +118,7 @@ fn settings(cluster: &Cluster, services: &str, log: &str) -> Vec<(String, String
     match cluster {
         // The mock cluster keeps a fetch for this long, also when there are records.
         Cluster::Embedded(_) => settings.push(("KAFKA__FETCH_WAIT_MAX_MS", "10".to_owned())),
+
         Cluster::Real(_) => {
             let demo = format!("demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
             settings.push(("KAFKA__GROUP", demo.clone()));

@@ -195,3 +195,183 @@ fn tally(requests: usize, arrivals: &[Arrival], well: bool) -> String {
         ended(FinalOutcome::DeadLettered),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::demo::arrival::Setback;
+    use crate::demo::story::scenes;
+    use crate::engine::record::Position;
+
+    const OTP: &str = "135790";
+
+    /// All that the story must bring.
+    fn all() -> Vec<Arrival> {
+        scenes().iter().flat_map(all_of).collect()
+    }
+
+    fn all_of(scene: &Scene) -> Vec<Arrival> {
+        let arrival = |what| Arrival {
+            event: scene.event.to_owned(),
+            at: Position {
+                topic: "out".into(),
+                partition: 0,
+                offset: 7,
+            },
+            what,
+        };
+        let outcome = |end: FinalOutcome, disposition: Option<&str>, code: Option<&str>| {
+            arrival(What::Outcome(Outcome {
+                outcome: end.as_str().to_owned(),
+                disposition: disposition.map(str::to_owned),
+                code: code.map(str::to_owned),
+                attempts: 1,
+                received_at_ms: 0,
+                finished_at_ms: 1,
+                source: None,
+            }))
+        };
+        match &scene.end {
+            End::Published { sms, email, .. } => {
+                let mut published = vec![arrival(What::Sms(Sms {
+                    mobile_number: sms.to.to_owned(),
+                    message: format!("{} {OTP}", sms.says),
+                }))];
+                published.extend(email.iter().map(|email| {
+                    arrival(What::Email(Email {
+                        email_to: vec![email.to.to_owned()],
+                        subject: String::new(),
+                        body: format!("{} {OTP}", email.says),
+                    }))
+                }));
+                published.push(outcome(FinalOutcome::Published, None, None));
+                published
+            }
+            End::Rejected { code } => vec![outcome(FinalOutcome::Rejected, None, Some(code))],
+            End::DeadLettered { disposition, code } => {
+                let letter = Setback {
+                    disposition: String::new(),
+                    code: String::new(),
+                    stage: String::new(),
+                    attempt: String::new(),
+                };
+                let (disposition, code) = (disposition.as_str(), code.as_str());
+                let end = FinalOutcome::DeadLettered;
+                vec![
+                    arrival(What::DeadLetter(letter)),
+                    outcome(end, Some(disposition), Some(code)),
+                ]
+            }
+        }
+    }
+
+    fn judged(arrivals: &[Arrival]) -> Verdict {
+        judge(&scenes(), arrivals, |_| vec![OTP.to_owned()])
+    }
+
+    fn is_sms(arrival: &Arrival) -> bool {
+        matches!(arrival.what, What::Sms(_))
+    }
+
+    fn is_email(arrival: &Arrival) -> bool {
+        matches!(arrival.what, What::Email(_))
+    }
+
+    fn is_letter(arrival: &Arrival) -> bool {
+        matches!(arrival.what, What::DeadLetter(_))
+    }
+
+    fn is_outcome(arrival: &Arrival) -> bool {
+        matches!(arrival.what, What::Outcome(_))
+    }
+
+    #[test]
+    fn the_whole_story_is_as_it_should_be() {
+        let verdict = judged(&all());
+        assert_eq!(verdict.faults, [""; 0]);
+        assert_eq!(
+            verdict.tally,
+            "7 requests: 5 published (5 SMS, 2 emails), 1 rejected, 1 dead-lettered; nothing lost, nothing twice"
+        );
+    }
+
+    #[rstest]
+    #[case::sms(is_sms, "Asha registers: the SMS to 9876501001 is missing")]
+    #[case::email(is_email, "Bala logs in: the email to bala@example.org is missing")]
+    #[case::letter(is_letter, "Half a request comes in: 0 dead letters instead of 1")]
+    #[case::outcome(is_outcome, "Asha registers: the outcome is missing")]
+    fn what_is_lost_is_named(#[case] lost: fn(&Arrival) -> bool, #[case] fault: &str) {
+        let mut arrivals = all();
+        arrivals.remove(arrivals.iter().position(lost).unwrap());
+        let verdict = judged(&arrivals);
+        assert_eq!(verdict.faults, [fault]);
+        assert!(verdict.tally.ends_with("; not as it should be"));
+    }
+
+    #[rstest]
+    #[case::sms(is_sms, "Asha registers: 2 SMS to 9876501001 instead of one")]
+    #[case::email(is_email, "Bala logs in: 2 email to bala@example.org instead of one")]
+    #[case::letter(is_letter, "Half a request comes in: 2 dead letters instead of 1")]
+    #[case::outcome(is_outcome, "Asha registers: 2 outcomes instead of one")]
+    fn what_comes_twice_is_named(#[case] twice: fn(&Arrival) -> bool, #[case] fault: &str) {
+        let mut arrivals = all();
+        arrivals.push(arrivals.iter().find(|a| twice(a)).unwrap().clone());
+        assert_eq!(judged(&arrivals).faults, [fault]);
+    }
+
+    #[rstest]
+    #[case::to_another(|sms: &mut Sms| sms.mobile_number = "9876599999".to_owned(), "went elsewhere")]
+    #[case::in_other_words(|sms: &mut Sms| sms.message = OTP.to_owned(), "has another text")]
+    #[case::without_otp(|sms: &mut Sms| sms.message = "Registration".to_owned(), "has no OTP of egov-otp's")]
+    fn what_is_wrong_with_a_message_is_named(#[case] spoil: fn(&mut Sms), #[case] problem: &str) {
+        let mut arrivals = all();
+        let sms = arrivals
+            .iter_mut()
+            .find_map(|arrival| match &mut arrival.what {
+                What::Sms(sms) => Some(sms),
+                What::Email(_)
+                | What::Retry(_)
+                | What::DeadLetter(_)
+                | What::Outcome(_)
+                | What::Unreadable => None,
+            });
+        spoil(sms.unwrap());
+        let fault = format!("Asha registers: the SMS to 9876501001 {problem}");
+        assert_eq!(judged(&arrivals).faults, [fault]);
+    }
+
+    #[test]
+    fn a_message_to_somebody_who_was_refused_is_named() {
+        let mut arrivals = all();
+        let mut stray = arrivals.iter().find(|a| is_sms(a)).unwrap().clone();
+        stray.event = "demo-4".to_owned();
+        arrivals.push(stray);
+        let fault = "Somebody unknown logs in: 1 SMS that nobody asked for";
+        assert_eq!(judged(&arrivals).faults, [fault]);
+    }
+
+    #[test]
+    fn a_record_of_no_request_is_named() {
+        let mut arrivals = all();
+        let mut stray = arrivals[0].clone();
+        stray.event = "another".to_owned();
+        arrivals.push(stray);
+        let fault = "the record out-0-7 belongs to no request";
+        assert_eq!(judged(&arrivals).faults, [fault]);
+    }
+
+    #[test]
+    fn a_scene_is_complete_when_its_last_record_is_there() {
+        for scene in scenes() {
+            let arrivals = all_of(&scene);
+            for missing in 0..arrivals.len() {
+                let mut some = arrivals.clone();
+                some.remove(missing);
+                assert!(!is_complete(&scene, &some), "{}", scene.title);
+            }
+            assert!(is_complete(&scene, &arrivals), "{}", scene.title);
+        }
+    }
+}
