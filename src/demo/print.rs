@@ -204,9 +204,8 @@ impl<W: Write> Teller<W> {
             self.out,
             "
 {send}, from another terminal, with one of:
-  echo '{request}' |
-    kcat -P -b {brokers} -t {topic}
-    kafka-console-producer.sh --bootstrap-server {brokers} --topic {topic}
+  echo '{request}' | kcat -P -b {brokers} -t {topic}
+  echo '{request}' | kafka-console-producer.sh --bootstrap-server {brokers} --topic {topic}
 
 {change}:
   egov-otp is down for ten seconds
