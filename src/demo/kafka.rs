@@ -79,7 +79,8 @@ impl Cluster {
         }
     }
 
-    /// Deletes what [`Cluster::create`] made on a real cluster. What cannot be deleted is named.
+    /// Deletes the topics and the group of the demo from a real cluster. What cannot be deleted is
+    /// named.
     pub(crate) async fn clear(&self, wanted: &Wanted, config: &Config) -> anyhow::Result<()> {
         match self {
             Self::Embedded(_) => Ok(()),
@@ -89,10 +90,13 @@ impl Cluster {
                 let options = AdminOptions::new()
                     .request_timeout(Some(PATIENCE))
                     .operation_timeout(Some(PATIENCE));
-                let results = admin.delete_topics(&names, &options).await?;
-                let left: Vec<String> = results
+                let topics = admin.delete_topics(&names, &options).await?;
+                let groups = [config.kafka.group.as_str()];
+                let groups = admin.delete_groups(&groups, &options).await?;
+                let left: Vec<String> = topics
                     .into_iter()
-                    .filter_map(|result| result.err().map(|(topic, _)| topic))
+                    .chain(groups)
+                    .filter_map(|result| result.err().map(|(name, _)| name))
                     .collect();
                 if !left.is_empty() {
                     bail!("could not be deleted, and is left: {}", left.join(" "));
@@ -119,15 +123,16 @@ impl Upstream {
         Ok(Self { producer, topic })
     }
 
-    /// Writes one request, and says where it is.
-    pub(crate) async fn send(&self, event: &str, value: &[u8]) -> anyhow::Result<Position> {
-        let header = Header {
-            key: EVENT_ID,
-            value: Some(event),
-        };
-        let record = FutureRecord::<[u8], [u8]>::to(&self.topic)
-            .payload(value)
-            .headers(OwnedHeaders::new().insert(header));
+    /// Writes one request, with an event id or without, and says where it is.
+    pub(crate) async fn send(&self, event: Option<&str>, value: &[u8]) -> anyhow::Result<Position> {
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).payload(value);
+        if event.is_some() {
+            let header = Header {
+                key: EVENT_ID,
+                value: event,
+            };
+            record = record.headers(OwnedHeaders::new().insert(header));
+        }
         let sent = self.producer.send(record, PATIENCE).await;
         let sent = sent
             .map_err(|(error, _)| error)

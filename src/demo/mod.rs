@@ -25,6 +25,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,7 +38,7 @@ use crate::config::KafkaProperties;
 /// Plays a story on the whole system in one process: seven requests, and what becomes of them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// Play on this broker, with topics of its own that are deleted in the end; properties such
+    /// Play on this broker, with topics and a group of its own that are deleted in the end; properties such
     /// as those of TLS come from the configuration.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
@@ -119,11 +120,28 @@ async fn tell<W: Write>(
     };
     if args.stay {
         tokio::select! {
-            never = play.stay() => match never? {},
+            never = play.stay(typed()) => match never? {},
             () = stop.cancelled() => {}
         }
     }
     Ok(i32::from(!verdict.faults.is_empty()))
+}
+
+/// The lines of standard input, while anybody waits for them.
+fn typed() -> Receiver<String> {
+    let (line, lines) = tokio::sync::mpsc::channel(1);
+    let read = move || {
+        for text in io::stdin().lines().map_while(Result::ok) {
+            if line.blocking_send(text).is_err() {
+                return;
+            }
+        }
+    };
+    // Not joined: a read ends with the process.
+    if let Err(error) = std::thread::Builder::new().name("typed".into()).spawn(read) {
+        tracing::warn!(%error, "nothing can be typed");
+    }
+    lines
 }
 
 /// Ctrl-c, or SIGTERM.

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::bail;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::arrival::{Arrival, What};
 use super::kafka::{Reader, Upstream};
 use super::print::Teller;
-use super::story::{Condition, Scene};
+use super::story::{Ask, Condition, Scene};
 use super::system::System;
 use super::verdict::{self, Verdict};
 use crate::egov::Service;
@@ -55,13 +56,31 @@ impl<'a, W: Write> Play<'a, W> {
         Ok(verdict)
     }
 
-    /// Says how to go on, and shows whatever comes out, without end.
-    pub(crate) async fn stay(&mut self) -> anyhow::Result<Infallible> {
+    /// Says how to go on, sends the lines that are typed, and shows whatever comes out, without
+    /// end.
+    pub(crate) async fn stay(&mut self, mut typed: Receiver<String>) -> anyhow::Result<Infallible> {
         self.teller.invites(self.system)?;
         loop {
-            let arrival = self.next().await?;
-            self.teller.arrival(&arrival)?;
+            tokio::select! {
+                arrival = self.next() => self.teller.arrival(&arrival?)?,
+                Some(line) = typed.recv() => self.send_typed(line.trim()).await?,
+            }
         }
+    }
+
+    /// A mobile number alone is its login.
+    async fn send_typed(&mut self, line: &str) -> anyhow::Result<()> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        let is_number = line.bytes().all(|byte| byte.is_ascii_digit());
+        let value = if is_number {
+            Ask::new("login", line).value()
+        } else {
+            line.to_owned()
+        };
+        let at = self.upstream.send(None, value.as_bytes()).await?;
+        Ok(self.teller.request(&value, &at)?)
     }
 
     async fn play(&mut self, scene: &Scene) -> anyhow::Result<()> {
@@ -69,8 +88,8 @@ impl<'a, W: Write> Play<'a, W> {
         if scene.services == Condition::OtpDown {
             self.set_otp(Behaviour::failing(Fault::status(503)), "egov-otp is down")?;
         }
-        let at = self.upstream.send(scene.event, &scene.value).await?;
-        self.teller.request(scene, &at)?;
+        let at = self.upstream.send(Some(scene.event), &scene.value).await?;
+        self.teller.request(&scene.summary, &at)?;
         let mut arrivals: Vec<Arrival> = Vec::new();
         let mut waits = 0;
         while !verdict::is_complete(scene, &arrivals) {

@@ -83,10 +83,10 @@ impl<W: Write> Teller<W> {
         writeln!(self.out, "\n{title}\n   {aside}")
     }
 
-    /// Its request is on the topic.
-    pub(crate) fn request(&mut self, scene: &Scene, at: &Position) -> io::Result<()> {
+    /// A request is on the topic.
+    pub(crate) fn request(&mut self, request: &str, at: &Position) -> io::Result<()> {
         let at = self.styled(Style::Dim, &format!("as {at}"));
-        self.line("request", format!("{} {at}", scene.summary))
+        self.line("request", format!("{request} {at}"))
     }
 
     /// Something happened to the services.
@@ -194,6 +194,14 @@ impl<W: Write> Teller<W> {
         let topic = &system.config.topics.requests;
         let services = system.standin.url();
         let request = Ask::new("login", "9876501002").value();
+        // Java's clients do not take the mock cluster for a Kafka.
+        let java = if system.is_on_real_kafka() {
+            format!(
+                "\n    echo '{request}' | kafka-console-producer.sh --bootstrap-server {brokers} --topic {topic}"
+            )
+        } else {
+            String::new()
+        };
         let heading = |teller: &Self, text: &str| teller.styled(Style::Bold, text);
         let (send, change, end) = (
             heading(self, "Send a request of your own"),
@@ -203,9 +211,10 @@ impl<W: Write> Teller<W> {
         writeln!(
             self.out,
             "
-{send}, from another terminal, with one of:
-  echo '{request}' | kcat -P -b {brokers} -t {topic}
-  echo '{request}' | kafka-console-producer.sh --bootstrap-server {brokers} --topic {topic}
+{send}:
+  type a mobile number to log in with (9876501002 is Bala's), or a whole request, and return
+  or, from another terminal
+    echo '{request}' | kcat -P -b {brokers} -t {topic}{java}
 
 {change}:
   egov-otp is down for ten seconds

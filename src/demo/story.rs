@@ -153,14 +153,14 @@ pub(crate) fn scenes() -> Vec<Scene> {
 }
 
 /// A request of the kind that a citizen's app sends.
-pub(crate) struct Ask {
-    kind: &'static str,
-    number: &'static str,
-    locale: &'static str,
+pub(crate) struct Ask<'a> {
+    kind: &'a str,
+    number: &'a str,
+    locale: &'a str,
 }
 
-impl Ask {
-    pub(crate) fn new(kind: &'static str, number: &'static str) -> Self {
+impl<'a> Ask<'a> {
+    pub(crate) fn new(kind: &'a str, number: &'a str) -> Self {
         Self {
             kind,
             number,
@@ -168,7 +168,7 @@ impl Ask {
         }
     }
 
-    fn in_locale(self, locale: &'static str) -> Self {
+    fn in_locale(self, locale: &'a str) -> Self {
         Self { locale, ..self }
     }
 
@@ -182,7 +182,7 @@ impl Ask {
     }
 }
 
-fn told(event: &'static str, title: &'static str, ask: &Ask, end: End) -> Scene {
+fn told(event: &'static str, title: &'static str, ask: &Ask<'_>, end: End) -> Scene {
     Scene {
         event,
         title,

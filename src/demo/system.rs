@@ -90,6 +90,14 @@ impl System {
         })
     }
 
+    /// Whether its Kafka is more than a mock.
+    pub(crate) fn is_on_real_kafka(&self) -> bool {
+        match self.cluster {
+            Cluster::Embedded(_) => false,
+            Cluster::Real(_) => true,
+        }
+    }
+
     /// Ends everything in order: the engine, the services, Kafka.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
         let ended = end_engine(self.engine, self.config.shutdown.deadline).await;
@@ -187,6 +195,6 @@ async fn end_engine(engine: Engine, deadline: Duration) -> anyhow::Result<()> {
 /// What is left behind is a nuisance, and no reason to call the story a failure.
 async fn clear(cluster: &Cluster, wanted: &Wanted, config: &Config) {
     if let Err(error) = cluster.clear(wanted, config).await {
-        tracing::warn!("the demo's topics: {error:#}");
+        tracing::warn!("the demo's topics and group: {error:#}");
     }
 }
