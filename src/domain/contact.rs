@@ -125,7 +125,8 @@ mod tests {
     #[case::empty("")]
     #[case::of_21_characters("987654321098765432100")]
     #[case::letters("98765x3210")]
-    #[case::parentheses("(0)9876543210")]
+    #[case::parenthesis("98765(43210")]
+    #[case::full_stop("98765.43210")]
     #[case::line_end("9876543210\n")]
     #[case::digits_of_another_script("९८७६५४३२१०")]
     fn refuses_what_is_no_number(#[case] text: &str) {

@@ -5,7 +5,7 @@
 //! itself masked, so that it cannot end in a log by accident.
 
 pub mod contact;
-pub mod pattern;
+mod pattern;
 pub mod rejection;
 pub mod request;
 pub mod rules;

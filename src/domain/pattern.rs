@@ -127,6 +127,26 @@ struct Group {
     most: u64,
 }
 
+/// Where in a range the reading of a class is.
+#[derive(Clone, Copy)]
+enum Range {
+    /// A dash here would be a character.
+    No,
+    /// A character was read: a dash would open a range.
+    Possible,
+    /// The dash was read.
+    Open,
+}
+
+impl Range {
+    fn after_character(self) -> Self {
+        match self {
+            Self::No | Self::Possible => Self::Possible,
+            Self::Open => Self::No,
+        }
+    }
+}
+
 impl Translation<'_> {
     fn next(&mut self) -> Option<char> {
         let next = self.rest.chars().next()?;
@@ -243,30 +263,49 @@ impl Translation<'_> {
         Some(())
     }
 
-    /// A class, up to its end, with the classes in it.
+    /// A class, up to its end, with the classes in it. What our engine would take for an operation
+    /// on sets (`--`, `~~`) is spelt so that it does not.
     fn class(&mut self) -> Option<()> {
         self.open_class();
         let mut depth = 1;
-        let mut previous = '[';
+        let mut range = Range::No;
         while depth > 0 {
-            let next = self.next()?;
-            match (previous, next) {
-                (_, '\\') => self.escape()?,
+            range = match (range, self.next()?) {
+                // No range ends in a class.
+                (Range::Open, '\\') if self.rest.starts_with(is_class) => return None,
+                (_, '\\') if self.rest.starts_with(is_class) => {
+                    self.escape()?;
+                    Range::No
+                }
+                (before, '\\') => {
+                    self.escape()?;
+                    before.after_character()
+                }
+                // A named class to our engine, to Java a class of a colon and letters: a mistake.
+                (_, '[') if self.rest.starts_with(':') => return None,
                 (_, '[') => {
                     self.open_class();
                     depth += 1;
+                    Range::No
                 }
                 (_, ']') => {
                     self.out.push(']');
                     depth -= 1;
+                    Range::No
                 }
-                // A named class to our engine, to Java a class of a colon and letters: a mistake.
-                ('[', ':') => return None,
-                // Set operations to our engine.
-                ('-', '-') | ('~', '~') => self.literal(next),
-                (_, other) => self.out.push(other),
-            }
-            previous = next;
+                (Range::Possible, '-') if !self.rest.starts_with(['[', ']']) => {
+                    self.out.push('-');
+                    Range::Open
+                }
+                (before, character @ ('-' | '~')) => {
+                    self.literal(character);
+                    before.after_character()
+                }
+                (before, other) => {
+                    self.out.push(other);
+                    before.after_character()
+                }
+            };
         }
         self.part(1);
         Some(())
@@ -357,6 +396,14 @@ impl Translation<'_> {
     }
 }
 
+/// Whether an escape with this letter is a class of characters.
+fn is_class(letter: char) -> bool {
+    matches!(
+        letter.to_ascii_lowercase(),
+        'd' | 'w' | 's' | 'h' | 'v' | 'p'
+    )
+}
+
 fn count(digits: &str) -> Option<u64> {
     digits
         .bytes()
@@ -401,6 +448,11 @@ mod tests {
     #[case::intersection(r"[0-9&&[^01]]+", "9876")]
     #[case::union(r"[0-4[5-9]]+", "9876")]
     #[case::range_to_a_dash(r"[+--]+", "+-")]
+    #[case::range_from_a_dash(r"[--9]+", "-9")]
+    #[case::dash_after_a_range(r"[0-9-\s]+", "98765-43 210")]
+    #[case::dash_after_a_class(r"[\d-+]+", "+98-76")]
+    #[case::dash_before_a_class(r"[+-[0-9]]+", "+98-76")]
+    #[case::colon_in_a_class(r"[^:][:0-9]+", "98")]
     #[case::case_flag(r"(?i)\d+", "98")]
     #[case::flags_without_effect(r"(?u)(?d:\d)(?-U)+", "98")]
     #[case::escaped_plus(r"\+91\d+", "+9198")]
@@ -448,6 +500,7 @@ mod tests {
     #[case::python_group("(?P<a>9)")]
     #[case::back_reference_to_nothing(r"\2(9)")]
     #[case::class_of_a_colon_and_letters(r"[[:digit:]]+")]
+    #[case::range_to_a_class(r"[9-\d]+")]
     fn what_java_does_not_take_is_broken(#[case] pattern: &str) {
         assert_eq!(verdict(pattern, "98"), Verdict::Broken);
     }
@@ -473,6 +526,14 @@ mod tests {
             "took {:?}",
             start.elapsed()
         );
+    }
+
+    #[test]
+    fn nested_repetitions_are_multiplied() {
+        assert!(translate("(?:9{0,100}8){2,100}").is_some());
+        assert_eq!(translate("(?:9{0,101}8){2,100}"), None);
+        assert_eq!(translate("(?:9{101,}8){100}"), None);
+        assert!(translate("9{100}8{100}|7{100}").is_some());
     }
 
     #[test]

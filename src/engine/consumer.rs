@@ -4,6 +4,7 @@
 //! safe. Everything that a partition's tracker must know is told to it before the next poll.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -59,11 +60,15 @@ impl<H: Handler> Intake<H> {
         while !core.is_ending() {
             core.vitals.polled();
             self.take_answers();
+            if core.out_of_range.swap(false, Ordering::Relaxed) {
+                self.start_anew();
+            }
             self.apply_holds();
             let room = core.lock().state.room();
             if room > 0 {
                 if std::mem::take(&mut all_paused) {
-                    self.resume(&core.lock().state.readable());
+                    let readable = core.lock().state.readable();
+                    self.resume(&readable);
                 }
                 held_since = None;
                 self.poll_batch(room);
@@ -74,7 +79,8 @@ impl<H: Handler> Intake<H> {
                 core.wait_until(Duration::from_millis(50), |shared| shared.state.room() > 0);
             } else {
                 // Also what was assigned meanwhile; pausing again what is paused costs nothing.
-                self.pause(&core.lock().state.readable());
+                let readable = core.lock().state.readable();
+                self.pause(&readable);
                 all_paused = true;
                 self.poll_batch(1);
                 let half = core.settings.bounds.window / 2;
@@ -127,7 +133,7 @@ impl<H: Handler> Intake<H> {
                     wait = Duration::ZERO;
                 }
                 Some(Err(error)) => {
-                    self.heard(&error);
+                    core.heard(&error, "");
                     break;
                 }
                 None => {
@@ -193,33 +199,14 @@ impl<H: Handler> Intake<H> {
         }
     }
 
-    fn heard(&self, error: &KafkaError) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.start_anew()
-            }
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.dispatcher
-                    .core
-                    .reachability
-                    .lost("all brokers are down");
-            }
-            Some(RDKafkaErrorCode::PollExceeded) => {
-                tracing::warn!(
-                    "the group gave our partitions away: no poll for max.poll.interval.ms"
-                );
-            }
-            Some(_) | None => tracing::debug!(%error, "consumer error"),
-        }
-    }
-
     /// The error does not say which partition's offset is gone: retention, a truncated log, or a
     /// topic created anew. Such a partition gets a new epoch and is treated as one that is not
     /// ours.
     fn start_anew(&self) {
         let core = &self.dispatcher.core;
         let positions = self.consumer.position().ok();
-        for partition in core.lock().state.partitions() {
+        let partitions = core.lock().state.partitions();
+        for partition in partitions {
             let Ok((low, high)) =
                 self.consumer
                     .fetch_watermarks(&partition.topic, partition.number, ASSIGN_WAIT)
@@ -325,6 +312,21 @@ impl<H: Handler> Intake<H> {
 }
 
 impl Core {
+    /// What a consumer error means; librdkafka reports most of them to the client, not to a poll.
+    fn heard(&self, error: &KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.out_of_range.store(true, Ordering::Relaxed);
+            }
+            Some(RDKafkaErrorCode::PollExceeded) => {
+                tracing::warn!(
+                    "the group gave our partitions away: no poll for max.poll.interval.ms"
+                );
+            }
+            Some(_) | None => self.reachability.heard(error, reason),
+        }
+    }
+
     /// Takes a started partition in.
     fn take_in(&self, partition: Partition, tracker: super::offsets::Tracker) {
         let Some(origin) = self.settings.origin(&partition.topic) else {
@@ -496,7 +498,7 @@ impl ClientContext for Callbacks {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.core.reachability.heard(&error, reason);
+        self.core.heard(&error, reason);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the engine's threads share: the state behind its one lock, and the signals between them.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     changed: Condvar,
     /// A request was parked, or a place got free for one that is due.
     pub(crate) retries: Notify,
+    /// Some partition's next offset is no longer there; the error does not say which.
+    pub(crate) out_of_range: AtomicBool,
     /// Set once: stop taking anything in.
     pub(crate) stopping: CancellationToken,
     /// Why the engine cannot go on.
@@ -59,6 +62,7 @@ impl Core {
             }),
             changed: Condvar::new(),
             retries: Notify::new(),
+            out_of_range: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             failure: OnceLock::new(),
             failed: CancellationToken::new(),

@@ -92,10 +92,13 @@ pub fn clean_id(raw: &[u8], number: &[u8]) -> Option<String> {
     })
 }
 
+/// What has fewer is no number that anybody could be found by.
+const FEWEST_DIGITS: usize = 4;
+
 /// Whether `id` has the digits of `number`, or of a number within it, in a row.
 fn tells(id: &str, number: &[u8]) -> bool {
     let digits: Vec<u8> = number.iter().copied().filter(u8::is_ascii_digit).collect();
-    let exact = !number.is_empty() && contains(id.as_bytes(), number);
+    let exact = digits.len() >= FEWEST_DIGITS && contains(id.as_bytes(), number);
     let bare: Vec<u8> = id.bytes().filter(u8::is_ascii_digit).collect();
     let national = &digits[digits.len().saturating_sub(10)..];
     let whole = national.len() >= TELLING_DIGITS && contains(&bare, national);
@@ -131,6 +134,17 @@ mod tests {
     #[case::binary(&[0xff, 0xfe], None)]
     fn ids_from_outside(#[case] raw: &[u8], #[case] id: Option<&str>) {
         assert_eq!(clean_id(raw, b"9876543210").as_deref(), id);
+    }
+
+    #[rstest]
+    #[case::no_number("null-json", "null")]
+    #[case::nothing("a", "")]
+    #[case::a_digit("order-1", "1")]
+    fn an_id_without_a_number_is_kept(#[case] id: &str, #[case] number: &str) {
+        assert_eq!(
+            clean_id(id.as_bytes(), number.as_bytes()).as_deref(),
+            Some(id)
+        );
     }
 
     #[test]

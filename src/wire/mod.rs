@@ -1,7 +1,7 @@
 //! Every JSON shape that comes in or goes out, and nothing else: what they mean is said
 //! elsewhere.
 //!
-//! What comes in is read tolerantly ([`json`]): names are looked for, everything else is passed
+//! What comes in is read tolerantly (`json`): names are looked for, everything else is passed
 //! over without being built, however deep or large it is. What goes out is a struct whose fields
 //! are in the order of the wire.
 

@@ -125,7 +125,7 @@ fn what_cannot_be_read_is_a_dead_letter_as_it_came() {
     poison("array", b"[]", WRONG_SHAPE);
     poison("string", b"\"otp\"", WRONG_SHAPE);
     poison("number", b"42", WRONG_SHAPE);
-    poison("null-json", b"null", WRONG_SHAPE);
+    poison("json-nil", b"null", WRONG_SHAPE);
     poison("otp-array", b"{\"otp\": []}", WRONG_SHAPE);
     poison("otp-text", b"{\"otp\": \"register\"}", WRONG_SHAPE);
     poison(
@@ -488,14 +488,14 @@ fn headers_of_ours_from_outside_steer_nothing() {
     // A dead letter has our headers once each, and none of theirs.
     check(
         &world,
-        "forged-junk",
+        "forged-unread",
         forged(Draft::of("junk")),
         "dead-lettered/poison/not-json/decode",
     );
     let letters = world.dead_letters();
     let letter = letters
         .iter()
-        .find(|letter| letter.header("otp-event-id") == Some("forged-junk"))
+        .find(|letter| letter.header("otp-event-id") == Some("forged-unread"))
         .expect("a letter");
     assert_eq!(letter.header("otp-attempt"), None);
     assert_eq!(
@@ -596,7 +596,7 @@ fn binary_repeated_and_huge_headers_are_carried_along() {
         .header("traceparent", b"\xff".as_slice());
     check(
         &world,
-        "headers-junk",
+        "headers-unread",
         draft.clone(),
         "dead-lettered/poison/not-json/decode",
     );

@@ -414,7 +414,7 @@ fn the_rules_of_the_state_decide_where_there_is_an_mdms() {
     check(&world, "ethiopia", &ethiopia, None, &expected);
     let india = Request {
         country_code: Some("+91"),
-        ..Request::register("987651040")
+        ..Request::register("987651041")
     };
     check(
         &world,

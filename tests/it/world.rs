@@ -383,21 +383,20 @@ impl World {
         }
     }
 
+    /// The end of what each process printed, and where all of it is.
     fn show_outputs(&self) {
-        for (process, output) in self
-            .outputs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, (process, output)) in outputs.iter().enumerate() {
             let text = output.text();
-            let lines: Vec<&str> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(60)..];
-            eprintln!(
-                "--- the last lines of process {process} of {}:\n{}",
-                self.name,
-                last.join("\n")
+            let file = format!(
+                "{}/{}-{number}-{process}.log",
+                env!("CARGO_TARGET_TMPDIR"),
+                self.name
             );
+            let kept = std::fs::write(&file, &text);
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(20)..].join("\n");
+            eprintln!("--- the end of process {process}, all of it in {file} ({kept:?}):\n{last}");
         }
     }
 
