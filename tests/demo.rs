@@ -3,9 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +17,9 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use user_otp::engine::admin::Admin;
 
 const TALLY: &str = "7 requests: 5 published (5 SMS, 2 emails), 1 rejected, 1 dead-lettered; nothing lost, nothing twice";
+
+/// Far longer than anything takes, also on a machine that is busy.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn demo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-otp"));
@@ -78,13 +82,13 @@ async fn the_story_is_told_on_a_real_broker_and_nothing_is_left_there() {
         .set("bootstrap.servers", &broker)
         .create()
         .unwrap();
-    let groups = watcher.fetch_group_list(Some(prefix), Duration::from_secs(10));
+    let groups = watcher.fetch_group_list(Some(prefix), DEADLINE);
     let groups = groups.unwrap();
     let left: Vec<_> = groups.groups().iter().map(GroupInfo::name).collect();
     assert!(left.is_empty(), "{left:?}");
 
     let properties = [("bootstrap.servers".to_owned(), broker)];
-    let admin = Admin::connect(&properties, Duration::from_secs(10)).await;
+    let admin = Admin::connect(&properties, DEADLINE).await;
     let topics = admin.unwrap().list_topics().await.unwrap();
     let left: Vec<_> = topics
         .iter()
@@ -107,7 +111,7 @@ fn who_stays_can_send_a_request_and_end_it() {
     let value = r#"{"otp": {"tenantId": "pb", "type": "login", "mobileNumber": "9876501005"}}"#;
     let record = BaseRecord::<(), str>::to(topic).payload(value);
     producer.send(record).map_err(|(error, _)| error).unwrap();
-    producer.flush(Duration::from_secs(10)).unwrap();
+    producer.flush(DEADLINE).unwrap();
     let phone = staying.wait_for("phone     ");
     assert!(phone.starts_with("9876501005  "), "{phone}");
 
@@ -136,7 +140,7 @@ fn a_broker_that_is_not_there_is_an_error_with_a_sentence() {
 struct Staying {
     child: Child,
     typed: ChildStdin,
-    out: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Staying {
@@ -146,25 +150,38 @@ impl Staying {
         let mut child = command.spawn().unwrap();
         let typed = child.stdin.take().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self { child, typed, out }
+        let (line, lines) = mpsc::channel();
+        // It ends with the demo.
+        std::thread::spawn(move || {
+            for text in out.lines().map_while(Result::ok) {
+                let _ = line.send(text);
+            }
+        });
+        Self {
+            child,
+            typed,
+            lines,
+        }
     }
 
     fn type_in(&mut self, text: &str) {
         self.typed.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits for a line with these words, and returns what follows. The demo itself ends when a
-    /// scene does not.
-    fn wait_for(&mut self, words: &str) -> String {
+    /// Waits for a line with these words, and returns what follows.
+    fn wait_for(&self, words: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
         let mut story = String::new();
         loop {
-            let from = story.len();
-            let read = self.out.read_line(&mut story).unwrap();
-            assert!(read > 0, "{words:?} did not come\n{story}");
-            let line = &story[from..];
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("{words:?} did not come\n{story}");
+            };
             if line.contains(words) {
-                return after(line, words).to_owned();
+                return after(&line, words).to_owned();
             }
+            story.push_str(&line);
+            story.push('\n');
         }
     }
 
@@ -174,8 +191,16 @@ impl Staying {
     }
 
     fn end(&mut self) -> Option<i32> {
-        let mut rest = String::new();
-        self.out.read_to_string(&mut rest).unwrap();
+        // Its output ends with it.
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it did not end"),
+            }
+        }
         self.child.wait().unwrap().code()
     }
 }
