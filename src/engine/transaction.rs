@@ -429,16 +429,17 @@ impl Committer {
             let Err(error) = self.core.vitals.watch(&operation) else {
                 return Ok(());
             };
-            let retriable = match &error {
-                KafkaError::Transaction(flags) if flags.is_fatal() => {
+            let retriable = if let KafkaError::Transaction(flags) = &error {
+                if flags.is_fatal() {
                     return Err(Trouble::Rebuild(Some(error)));
                 }
-                KafkaError::Transaction(flags) if flags.txn_requires_abort() => {
+                if flags.txn_requires_abort() {
                     return Err(Trouble::Abort(error));
                 }
-                KafkaError::Transaction(flags) => flags.is_retriable(),
+                flags.is_retriable()
+            } else {
                 // The commit has not been sent; it may be called again.
-                other => matches!(other, KafkaError::Flush(_)),
+                matches!(error, KafkaError::Flush(_))
             };
             if !retriable || started.elapsed() >= BUDGET {
                 return Err(Trouble::Rebuild(Some(error)));
@@ -618,7 +619,7 @@ impl Committer {
             let context = Deliveries::new(Arc::clone(&self.core.reachability));
             let producer: Producer = config
                 .create_with_context(context)
-                .map_err(EngineError::Client)?;
+                .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
             let opened = self.core.vitals.watch(|| producer.init_transactions(CALL));
             match opened {
                 Ok(()) => {
