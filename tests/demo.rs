@@ -1,7 +1,11 @@
 //! The demo as people start it: on the embedded Kafka, on a real one, and with a request of one's
 //! own. `scripts/test` starts a broker and sets `OTP_TEST_KAFKA`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says where"
+)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use crate::egov::standin::User;
+use crate::egov::standin::{Text, User};
 use crate::outcome::{Code, Disposition};
 
 /// Where everybody lives.
@@ -78,6 +78,46 @@ pub(crate) fn cast() -> Vec<User> {
         User::citizen("9876501005", STATE),
         User::citizen("9876501006", STATE),
     ]
+}
+
+/// What egov-localization says, so that the story need not know what else the stand-ins do.
+pub(crate) fn texts() -> Vec<Text> {
+    [
+        (
+            "en_IN",
+            "sms.register.otp.msg",
+            "Dear Citizen, Your OTP to complete your mSeva Registration is %s.",
+        ),
+        (
+            "en_IN",
+            "sms.login.otp.msg",
+            "Dear Citizen, Your Login OTP is %s.",
+        ),
+        (
+            "en_IN",
+            "sms.pwd.reset.otp.msg",
+            "Dear Citizen, Your OTP for recovering password is %s.",
+        ),
+        ("en_IN", "email.login.otp.sub", "Login OTP"),
+        (
+            "en_IN",
+            "email.login.otp.body",
+            "Dear Citizen, Your Login OTP is %s.",
+        ),
+        ("en_IN", "email.pwd.reset.otp.sub", "Password Reset"),
+        (
+            "en_IN",
+            "email.pwd.reset.otp.body",
+            "Your OTP for recovering password is %s.",
+        ),
+        (
+            "hi_IN",
+            "sms.login.otp.msg",
+            "प्रिय नागरिक, आपका लॉगिन ओटीपी %s है।",
+        ),
+    ]
+    .map(|(locale, code, message)| Text::new(locale, code, message))
+    .into()
 }
 
 /// The scenes in their order.

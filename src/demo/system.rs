@@ -58,6 +58,9 @@ impl System {
         story::cast()
             .into_iter()
             .for_each(|user| standin.add_user(user));
+        story::texts()
+            .into_iter()
+            .for_each(|text| standin.set_text(text));
         let settings = settings(&cluster, &standin.url(), log);
         let mut config = Config::load(None, settings)?.0;
         if let Cluster::Real(_) = cluster {
