@@ -238,10 +238,6 @@ impl Endpoint {
 }
 
 async fn read(mut answer: Response, limit: usize) -> Result<Bytes, Lost> {
-    let length = answer.content_length().unwrap_or(0);
-    if usize::try_from(length).is_ok_and(|length| length > limit) {
-        return Err(Lost::TooLarge);
-    }
     let mut next = async || answer.chunk().await.map_err(|_| Lost::CutOff);
     // Most answers are one chunk, and need no copy.
     let Some(first) = next().await? else {
