@@ -31,6 +31,9 @@ fn every_row_of_the_decision_table() {
     const RESET: &str = "Dear Citizen, Your OTP for recovering password is %s.";
     const RESET_MAIL: &str = "Your OTP for recovering password is %s.";
     let world = World::new();
+    world
+        .egov
+        .set_text(Text::new("en_IN", "email.login.otp.body", LOGIN));
     let _process = world.start("a");
     let citizen = |mobile: &str| User::citizen(mobile, "pb");
     let sms = |sms_to, text| Expected::Published {

@@ -1,6 +1,6 @@
 //! Whose offsets these are: resets, first starts, retention, other tools' commits.
 
-use crate::kafka::{Committed, Draft, Partition};
+use crate::kafka::{Committed, Draft, Partition, wait_until};
 use crate::process::Process;
 use crate::request::Request;
 use crate::world::{Setup, World, now};
@@ -142,11 +142,11 @@ fn a_first_start_on_a_topic_with_old_requests_serves_the_living_ones_alone() {
 fn requests_that_come_while_nobody_runs_are_served() {
     let world = world(4);
     // Nothing was ever read: the start is committed all the same.
-    end(world.start("a"));
-    assert!(
-        world.committed().values().all(Option::is_some),
-        "every partition has its start committed"
-    );
+    let process = world.start("a");
+    wait_until("every partition has its start committed", || {
+        world.committed().values().all(Option::is_some)
+    });
+    end(process);
     world.publish_logins(0..20, now());
     let _process = world.start("b");
     world.assert_published_alone(ids(0..20));
@@ -207,7 +207,7 @@ fn a_topic_that_was_created_anew_is_read_from_its_beginning() {
     world.assert_published_alone(ids(0..10));
     end(process);
     world.kafka.delete_topics(&[&world.topics.requests]);
-    crate::kafka::wait_until("the topic is gone", || {
+    wait_until("the topic is gone", || {
         world.kafka.partitions(&world.topics.requests).is_empty()
     });
     world.kafka.create_topic(&world.topics.requests, 1, &[]);

@@ -73,8 +73,9 @@ impl Traffic {
     #[track_caller]
     pub(crate) fn assert_exactly_once(&self, world: &World) {
         let sent = self.sent() as usize;
-        world.wait_for_outcomes(sent);
+        // First what says where it hangs, if it does.
         world.wait_for_no_lag();
+        world.wait_for_outcomes(sent);
 
         let outcomes = world.outcomes();
         let summaries = count(outcomes.iter().map(crate::world::Outcome::summary));
