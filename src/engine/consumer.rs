@@ -430,7 +430,7 @@ impl Callbacks {
         if !paused.is_empty() {
             tracing::info!(
                 partitions = paused.len(),
-                "waiting for another owner's open transaction"
+                "where they start is not known yet; asking again every second"
             );
             if let Err(error) = consumer.pause(&start::list(&paused)) {
                 tracing::debug!(%error, "pause");
