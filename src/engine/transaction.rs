@@ -282,6 +282,7 @@ impl Committer {
             let current = shared.state.is_current(&finished.ticket);
             if !current {
                 shared.state.forget(&finished.ticket);
+                self.core.places_freed();
             }
             current
         });
@@ -456,12 +457,9 @@ impl Committer {
             .state
             .committed(commits, batch.iter().map(|finished| &finished.ticket));
         batch.clear();
-        if shared.state.has_due() {
-            self.core.retries.notify_one();
-        }
         drop(shared);
         self.core.reachability.found();
-        self.core.announce();
+        self.core.places_freed();
     }
 
     fn close_transaction(&self) {
@@ -606,6 +604,7 @@ impl Committer {
                         .lock()
                         .state
                         .committed(Vec::new(), done.iter().map(|finished| &finished.ticket));
+                    self.core.places_freed();
                 }
             }
             // What is no longer ours need not be known.
