@@ -112,6 +112,8 @@ impl Connection {
             .set("message.timeout.ms", &timeout)
             // The dead-letter topic takes a little more than the request topic, and so must we.
             .set("message.max.bytes", largest_record.to_string())
+            // What is delivered says so by no longer being in flight.
+            .set("delivery.report.only.error", "true")
             // The committer batches; waiting again would only add latency.
             .set("linger.ms", "0")
             .set("compression.type", "lz4")

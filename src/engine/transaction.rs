@@ -402,7 +402,10 @@ impl Committer {
     fn drain(&self, producer: &Producer, started: Instant) -> Result<(), Trouble> {
         self.core.vitals.watch(|| {
             while producer.in_flight_count() > 0 {
-                producer.poll(Duration::from_millis(1));
+                // A poll with a time-out would spin through its last millisecond, and go on after
+                // the last record; only failures are reported, so there is little to poll for.
+                std::thread::park_timeout(Duration::from_micros(500));
+                producer.poll(Duration::ZERO);
                 if started.elapsed() >= BUDGET {
                     return Err(Trouble::Abort(KafkaError::Flush(
                         RDKafkaErrorCode::OperationTimedOut,
