@@ -279,7 +279,7 @@ impl World {
             if outcomes.len() >= count {
                 Ok(outcomes)
             } else {
-                Err(outcomes.len())
+                Err((outcomes.len(), self.lag()))
             }
         })
     }
