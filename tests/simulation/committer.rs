@@ -75,6 +75,8 @@ enum At {
     Decided,
     Written(Txn),
     OffsetsSent(Txn),
+    /// The broker has done it, and the answer is on its way.
+    Answered,
 }
 
 impl Committer {
@@ -200,7 +202,14 @@ impl Committer {
                 }
                 open.stage = At::OffsetsSent(txn);
             }
-            At::OffsetsSent(txn) => return self.commit(txn, open, state, world),
+            At::OffsetsSent(txn) => {
+                // The answer is lost before, or after, the broker has done it.
+                if world.fault(4) || world.broker.commit(txn).is_err() || world.fault(4) {
+                    return self.start_rebuild(open.batch);
+                }
+                open.stage = At::Answered;
+            }
+            At::Answered => return self.committed(open, state, world),
         }
         self.phase = Phase::Open(Box::new(open));
         Step::Nothing
@@ -237,14 +246,7 @@ impl Committer {
         delivered
     }
 
-    fn commit(&mut self, txn: Txn, open: Open, state: &mut State, world: &mut World) -> Step {
-        // The answer is lost before, or after, the broker has done it.
-        if world.fault(4) {
-            return self.start_rebuild(open.batch);
-        }
-        if world.broker.commit(txn).is_err() || world.fault(4) {
-            return self.start_rebuild(open.batch);
-        }
+    fn committed(&mut self, open: Open, state: &mut State, world: &World) -> Step {
         let tickets = open.batch.iter().map(|finished| &finished.ticket);
         state.committed(open.commits, tickets);
         if open.offsets_due {
