@@ -98,6 +98,16 @@ impl Committer {
         !matches!(self.phase, Phase::Idle)
     }
 
+    /// Everything that has a result, and no commit that is known of.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = &Ticket> {
+        let batch = match &self.phase {
+            Phase::Idle => [].as_slice(),
+            Phase::Open(open) => &open.batch,
+            Phase::Rebuild(batch, _) => batch,
+        };
+        batch.iter().chain(&self.queue).map(|one| &one.ticket)
+    }
+
     pub(crate) fn step(&mut self, member: Member, state: &mut State, world: &mut World) -> Step {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.decide(member, state, world),
