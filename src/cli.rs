@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Effective};
+use crate::config::{Config, Effective, KafkaProperties};
 use crate::topics::{self, Item, Owner, State};
-use crate::{ops, telemetry, topology};
+use crate::{demo, ops, telemetry, topology};
 
 /// Ended at the shutdown deadline: what was begun will be handled again.
 pub const EXIT_CUT_SHORT: i32 = 3;
@@ -46,6 +46,8 @@ enum Command {
     },
     /// Serves stand-ins of the four services that user-otp calls.
     Standin(ops::standin::StandinArgs),
+    /// Plays a story on the whole system in one process.
+    Demo(demo::DemoArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +100,13 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
         Command::Standin(args) => {
             runtime.block_on(ops::standin::run(args, &mut std::io::stdout()))?;
             Ok(0)
+        }
+        Command::Demo(args) => {
+            let properties = match args.on_real_broker() {
+                true => load(cli)?.0.kafka.properties,
+                false => KafkaProperties::default(),
+            };
+            runtime.block_on(demo::run(args, properties))
         }
     };
     // A client that cannot reach its broker must not keep the process from ending.

@@ -76,7 +76,7 @@ pub struct OtpHandler {
 
 /// Why a try ends before its messages are composed.
 enum Ended {
-    With(Outcome),
+    With(Box<Outcome>),
     Abandoned,
 }
 
@@ -105,7 +105,7 @@ impl OtpHandler {
         };
         let request = submission
             .validate(rules.as_deref())
-            .map_err(|rejection| Ended::With(Outcome::Rejected(rejection)))?;
+            .map_err(|rejection| Ended::With(Box::new(Outcome::Rejected(rejection))))?;
         let sms_topic = request
             .tenant
             .topic(&self.rules.tenancy, &self.rules.sms_topic);
@@ -120,7 +120,7 @@ impl OtpHandler {
         let user = user.map_err(at(Stage::User))?;
         // A refusal needs no texts.
         let recipients = decide(&request, user.as_ref())
-            .map_err(|rejection| Ended::With(Outcome::Rejected(rejection)))?;
+            .map_err(|rejection| Ended::With(Box::new(Outcome::Rejected(rejection))))?;
         let texts = texts.map_err(at(Stage::Texts))?;
         self.look_at_the_deadline(call)?;
         let otp = self
@@ -147,7 +147,7 @@ impl OtpHandler {
             code: Code::DeadlineNear,
             stage: Stage::Queue,
         };
-        Err(Ended::With(Outcome::DeadLettered(failure)))
+        Err(Ended::With(Box::new(Outcome::DeadLettered(failure))))
     }
 
     fn compose(
@@ -194,18 +194,18 @@ impl Handler for OtpHandler {
         };
         match self.try_once(submission, &call).await {
             Ok(published) => Some(Outcome::Published(published)),
-            Err(Ended::With(outcome)) => Some(outcome),
+            Err(Ended::With(outcome)) => Some(*outcome),
             Err(Ended::Abandoned) => None,
         }
     }
 }
 
 fn refused(code: Code, stage: Stage) -> Ended {
-    Ended::With(Outcome::DeadLettered(Failure {
+    Ended::With(Box::new(Outcome::DeadLettered(Failure {
         disposition: Disposition::Refused,
         code,
         stage,
-    }))
+    })))
 }
 
 /// What a failed call at `stage` means for the request.
@@ -213,10 +213,45 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
     move |error| match error {
         CallError::Abandoned => Ended::Abandoned,
         CallError::Refused { .. } => refused(Code::ServiceRefused, stage),
-        CallError::Unavailable { code, retry_after } => Ended::With(Outcome::Retried(Setback {
-            code,
-            stage,
-            retry_after,
-        })),
+        CallError::Unavailable { code, retry_after } => {
+            Ended::With(Box::new(Outcome::Retried(Setback {
+                code,
+                stage,
+                retry_after,
+            })))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// Thousands wait in the window; what a call needs is allocated once it has its permit.
+    #[test]
+    fn a_request_that_waits_takes_a_few_kilobytes() {
+        let (config, _) = Config::load(None, []).expect("the defaults are right");
+        let clock = Clock::system();
+        let services = Services::new(&config, clock.clone()).expect("a client");
+        let rules = Rules {
+            min_life: config.request.min_life,
+            sms_expiry: config.sms.expiry,
+            tenancy: Tenancy::default(),
+            sms_topic: config.topics.sms.clone(),
+            email_topic: config.topics.email.clone(),
+        };
+        let handler = OtpHandler::new(services, KnownTopics::default(), rules, clock);
+        let submission = Submission::default();
+        let context = Context {
+            deadline: EpochMs(0),
+            correlation_id: None,
+            traceparent: None,
+            tenant_header: None,
+            queue: Queue::Live,
+        };
+        let stop = CancellationToken::new();
+        let size = std::mem::size_of_val(&handler.handle(&submission, &context, &stop));
+        assert!(size <= 2560, "{size} bytes");
     }
 }

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decide;
+pub mod demo;
 pub mod domain;
 pub mod egov;
 pub mod engine;

@@ -258,7 +258,7 @@ fn wait_for_line<T>(
 fn drain(lines: Receiver<String>) {
     std::thread::spawn(move || {
         for line in lines {
-            if ["WARN", "ERROR", "lost"]
+            if ["WARN", "ERROR", "a request is lost"]
                 .iter()
                 .any(|word| line.contains(word))
             {

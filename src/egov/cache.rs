@@ -370,3 +370,340 @@ impl<K: Key, V: Value> State<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::sync::Notify;
+
+    use super::super::Queue;
+    use super::*;
+
+    const START: EpochMs = EpochMs(1_732_346_880_000);
+    const TTL: Duration = Duration::from_secs(600);
+    const EMPTY_TTL: Duration = Duration::from_secs(60);
+
+    /// A cache of strings, the empty one without content; and a source that answers what it is
+    /// told to.
+    struct World {
+        cache: Cache<u32, String>,
+        clock: Clock,
+        stop: CancellationToken,
+        fetches: Arc<AtomicUsize>,
+    }
+
+    impl World {
+        fn new(entries: usize) -> Self {
+            Self::with_ttl(entries, Some(TTL))
+        }
+
+        fn with_ttl(entries: usize, ttl: Option<Duration>) -> Self {
+            let clock = Clock::fixed(START);
+            let settings = Settings {
+                ttl,
+                empty_ttl: EMPTY_TTL,
+                entries,
+                is_empty: String::is_empty,
+            };
+            Self {
+                cache: Cache::new(settings, clock.clone(), Background::default()),
+                clock,
+                stop: CancellationToken::new(),
+                fetches: Arc::default(),
+            }
+        }
+
+        fn call(&self) -> Call<'_> {
+            Call {
+                correlation_id: None,
+                traceparent: None,
+                tenant_header: None,
+                deadline: self.clock.now().plus(Duration::from_secs(300)),
+                queue: Queue::Live,
+                stop: &self.stop,
+            }
+        }
+
+        fn fetches(&self) -> usize {
+            self.fetches.load(Ordering::SeqCst)
+        }
+
+        fn pass(&self, time: Duration) {
+            self.clock.set(self.clock.now().plus(time));
+        }
+
+        /// Asks for a key whose source answers `answer`.
+        async fn get(&self, key: u32, keep: Keep, answer: Answer) -> Result<String, CallError> {
+            let fetches = Arc::clone(&self.fetches);
+            let fetch = || async move {
+                fetches.fetch_add(1, Ordering::SeqCst);
+                answer.map(str::to_owned)
+            };
+            let found = self.cache.get(key, keep, &self.call(), fetch).await;
+            found.map(|value| value.to_string())
+        }
+
+        async fn ask(&self, key: u32, answer: Answer) -> Result<String, CallError> {
+            self.get(key, Keep::Usual, answer).await
+        }
+
+        /// Lets the background come to rest.
+        async fn settle(&self) {
+            self.cache.background.tasks.close();
+            self.cache.background.tasks.wait().await;
+            self.cache.background.tasks.reopen();
+        }
+
+        /// Asks for a key whose source answers when `gate` opens.
+        async fn wait(&self, key: u32, gate: Arc<Notify>) -> Result<String, CallError> {
+            let fetches = Arc::clone(&self.fetches);
+            let fetch = || async move {
+                fetches.fetch_add(1, Ordering::SeqCst);
+                gate.notified().await;
+                Ok("at last".to_owned())
+            };
+            let found = self.cache.get(key, Keep::Usual, &self.call(), fetch).await;
+            found.map(|value| value.to_string())
+        }
+    }
+
+    type Answer = Result<&'static str, CallError>;
+    const OUTAGE: Answer = Err(CallError::Unavailable {
+        code: crate::outcome::Code::ServiceTimeout,
+        retry_after: None,
+    });
+    const REFUSED: Answer = Err(CallError::Refused { status: 403 });
+
+    fn good(text: &str) -> Result<String, CallError> {
+        Ok(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_fresh_copy_serves_alone_until_its_time() {
+        let world = World::new(10);
+        assert_eq!(world.ask(1, Ok("a")).await, good("a"));
+        world.pass(TTL - Duration::from_millis(1));
+        assert_eq!(world.ask(1, Ok("b")).await, good("a"));
+        world.settle().await;
+        assert_eq!(world.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_old_copy_serves_at_once_and_is_refreshed_behind() {
+        let world = World::new(10);
+        world.ask(1, Ok("a")).await.unwrap();
+        world.pass(TTL);
+        assert_eq!(world.ask(1, Ok("b")).await, good("a"));
+        world.settle().await;
+        assert_eq!(world.ask(1, Ok("c")).await, good("b"));
+        assert_eq!(world.fetches(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_copy_nobody_asked_for_in_long_is_refreshed_first() {
+        let world = World::new(10);
+        world.ask(1, Ok("a")).await.unwrap();
+        world.pass(TTL * 2);
+        assert_eq!(world.ask(1, Ok("b")).await, good("b"));
+    }
+
+    #[tokio::test]
+    async fn an_outage_does_not_end_a_copy_nor_is_it_made_worse() {
+        for failure in [OUTAGE, REFUSED] {
+            let world = World::new(10);
+            world.ask(1, Ok("a")).await.unwrap();
+            world.pass(TTL * 1_000);
+            assert_eq!(world.ask(1, failure.clone()).await, good("a"));
+            assert_eq!(world.fetches(), 2);
+            world.pass(REFRESH_PAUSE - Duration::from_millis(1));
+            assert_eq!(world.ask(1, failure.clone()).await, good("a"));
+            world.settle().await;
+            assert_eq!(world.fetches(), 2, "it was left alone");
+            world.pass(Duration::from_millis(1));
+            assert_eq!(world.ask(1, Ok("b")).await, good("a"), "nobody waits");
+            world.settle().await;
+            assert_eq!(world.ask(1, Ok("c")).await, good("b"));
+            assert_eq!(world.fetches(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_copy_there_is_an_outage() {
+        let world = World::new(10);
+        let outage = OUTAGE.map(str::to_owned);
+        assert_eq!(world.ask(1, OUTAGE).await, outage);
+        assert_eq!(world.ask(1, REFUSED).await, Err(CallError::busy()));
+        assert_eq!(
+            world.ask(1, Ok("a")).await,
+            good("a"),
+            "failures are not kept"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_content_has_a_time_of_its_own() {
+        let world = World::with_ttl(10, None);
+        assert_eq!(world.ask(1, Ok("")).await, good(""));
+        world.pass(EMPTY_TTL - Duration::from_millis(1));
+        assert_eq!(world.ask(1, Ok("a")).await, good(""));
+        assert_eq!(world.fetches(), 1);
+        world.pass(EMPTY_TTL * 2);
+        assert_eq!(world.ask(1, Ok("a")).await, good("a"));
+        world.pass(TTL * 1_000);
+        assert_eq!(
+            world.ask(1, Ok("b")).await,
+            good("a"),
+            "this one is for ever"
+        );
+        assert_eq!(world.fetches(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_empty_answer_replaces_a_good_copy() {
+        let world = World::new(10);
+        world.ask(1, Ok("a")).await.unwrap();
+        world.pass(TTL * 2);
+        assert_eq!(world.ask(1, Ok("")).await, good(""));
+        assert_eq!(world.ask(1, Ok("b")).await, good(""));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_who_ask_share_one_flight() {
+        let world = Arc::new(World::new(10));
+        let gate = Arc::new(Notify::new());
+        let tasks = TaskTracker::new();
+        let handles: Vec<_> = (0..50)
+            .map(|_| {
+                let (world, gate) = (Arc::clone(&world), Arc::clone(&gate));
+                tasks.spawn(async move { world.wait(1, gate).await })
+            })
+            .collect();
+        gate.notify_one();
+        for handle in handles {
+            assert_eq!(handle.await.unwrap(), good("at last"));
+        }
+        assert_eq!(world.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_goes_away_leaves_the_flight_to_the_others() {
+        let world = World::new(10);
+        let gate = Arc::new(Notify::new());
+        let mut first = Box::pin(world.wait(1, Arc::clone(&gate)));
+        let mut second = pin!(world.wait(1, Arc::clone(&gate)));
+        assert!(is_pending(first.as_mut()));
+        assert!(is_pending(second.as_mut()));
+        drop(first);
+        gate.notify_one();
+        assert_eq!(second.await, good("at last"));
+        assert_eq!(world.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_told_to_stop_does_not_wait() {
+        let world = World::new(10);
+        let gate = Arc::new(Notify::new());
+        let mut waits = pin!(world.wait(1, Arc::clone(&gate)));
+        assert!(is_pending(waits.as_mut()));
+        world.stop.cancel();
+        assert_eq!(waits.await, Err(CallError::Abandoned));
+        gate.notify_one();
+        world.settle().await;
+        assert_eq!(world.ask(1, OUTAGE).await, good("at last"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_beyond_their_deadline() {
+        let world = World::new(10);
+        let never = Arc::new(Notify::new());
+        assert_eq!(world.wait(1, never).await, Err(CallError::too_late()));
+        let call = Call {
+            deadline: START,
+            ..world.call()
+        };
+        let fetch = || async { good("asked all the same") };
+        let found = world.cache.get(2, Keep::Usual, &call, fetch).await;
+        assert_eq!(found, Err(CallError::too_late()));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_an_outage_and_the_next_one_flies() {
+        let world = World::new(10);
+        let fetch = || async { panic!("a defect") };
+        let found = world.cache.get(1, Keep::Usual, &world.call(), fetch).await;
+        assert_eq!(found, Err(CallError::busy()));
+        assert_eq!(world.ask(1, Ok("a")).await, good("a"));
+    }
+
+    #[tokio::test]
+    async fn strangers_neither_evict_good_copies_nor_grow_memory() {
+        let world = World::new(10);
+        for key in 0..10 {
+            world.ask(key, Ok("good")).await.unwrap();
+        }
+        for key in 100..2_100 {
+            let answer = if key % 2 == 0 { "" } else { "made up" };
+            world.ask(key, Ok(answer)).await.unwrap();
+        }
+        let fetches = world.fetches();
+        world.pass(TTL);
+        for key in 0..10 {
+            assert_eq!(world.ask(key, OUTAGE).await, good("good"));
+        }
+        world.settle().await;
+        assert_eq!(world.fetches(), fetches + 10, "each was tried once");
+        let state = world.cache.state.lock();
+        state.passing.run_pending_tasks();
+        assert_eq!(state.kept.len(), 10);
+        assert!(state.passing.entry_count() <= 10);
+        assert!(state.flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_often_survives_a_flood_though_all_places_are_taken() {
+        let world = World::new(10);
+        for key in 0..10 {
+            world.ask(key, Ok("squatter")).await.unwrap();
+        }
+        for key in 100..1_100 {
+            world.ask(50, Ok("regular")).await.unwrap();
+            world.ask(key, Ok("made up")).await.unwrap();
+        }
+        assert_eq!(world.ask(50, OUTAGE).await, good("regular"));
+    }
+
+    #[tokio::test]
+    async fn pinned_copies_take_the_places_of_usual_ones() {
+        let world = World::new(2);
+        world.ask(1, Ok("usual")).await.unwrap();
+        world.ask(2, Ok("usual")).await.unwrap();
+        for key in [11, 12] {
+            world.get(key, Keep::Pinned, Ok("pinned")).await.unwrap();
+        }
+        for key in 100..200 {
+            world.get(key, Keep::Pinned, Ok("made up")).await.unwrap();
+        }
+        let state = world.cache.state.lock();
+        assert!(state.kept.contains_key(&11) && state.kept.contains_key(&12));
+    }
+
+    #[tokio::test]
+    async fn a_copy_nobody_asks_for_in_a_day_makes_room() {
+        let world = World::with_ttl(2, None);
+        world.ask(1, Ok("idle")).await.unwrap();
+        world.pass(IDLE / 2);
+        world.ask(2, Ok("busy")).await.unwrap();
+        world.pass(IDLE / 2);
+        world.ask(3, Ok("new")).await.unwrap();
+        let state = world.cache.state.lock();
+        assert!(state.kept.contains_key(&2) && state.kept.contains_key(&3));
+    }
+
+    fn is_pending<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        matches!(future.poll(&mut context), Poll::Pending)
+    }
+}

@@ -198,7 +198,11 @@ impl Limiter {
 
     /// Gives free permits to who waits. Nothing is sent under the lock.
     fn hand_out(&self) {
-        while let Some(first) = self.0.lock().next() {
+        loop {
+            let first = self.0.lock().next();
+            let Some(first) = first else {
+                return;
+            };
             if let Err(mut unused) = first.send(Permit(Some(self.clone()))) {
                 // They gave up just now. Dropping it would come back here, once for each.
                 unused.0 = None;
@@ -381,6 +385,18 @@ mod tests {
         drop(gone);
         assert!(poll(&mut next).is_ready());
         assert!(limiter.permit_now().is_some(), "the permit came back");
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_nobody_takes_any_more_comes_back() {
+        let limiter = Limiter::new(1);
+        let held = limiter.permit_now().unwrap();
+        // They are about to leave the queue.
+        let mut gone = limiter.join(Queue::Live);
+        gone.permit.close();
+        drop(held);
+        drop(gone);
+        assert!(limiter.permit_now().is_some());
     }
 
     #[tokio::test]

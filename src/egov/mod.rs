@@ -26,6 +26,9 @@ pub mod standin;
 mod texts;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -188,3 +188,45 @@ impl Asked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts() -> Texts {
+        Texts {
+            asked: None,
+            none: Arc::default(),
+            default_locale: Locale::parse("en_IN").unwrap(),
+            on_outage: OnOutage::Retry,
+        }
+    }
+
+    fn set(codes: &[TextCode]) -> Arc<TextSet> {
+        let message = |code: &TextCode| (code.as_str().to_owned(), "வணக்கம் %s".to_owned());
+        Arc::new(TextSet::from_messages(codes.iter().map(message).collect()))
+    }
+
+    #[test]
+    fn complete_texts_do_not_miss_the_default_ones() {
+        let outage = || Err(CallError::busy());
+        assert!(texts().both(Ok(set(&TextCode::ALL)), outage()).is_ok());
+        let lacks_one = Ok(set(&TextCode::ALL[1..]));
+        assert_eq!(
+            texts().both(lacks_one, outage()).unwrap_err(),
+            CallError::busy()
+        );
+        let default_ones = Ok(set(&TextCode::ALL));
+        assert_eq!(
+            texts().both(outage(), default_ones).unwrap_err(),
+            CallError::busy()
+        );
+    }
+
+    #[test]
+    fn who_is_told_to_stop_stops() {
+        let abandoned = Err(CallError::Abandoned);
+        let both = texts().both(Ok(set(&TextCode::ALL)), abandoned);
+        assert_eq!(both.unwrap_err(), CallError::Abandoned);
+    }
+}

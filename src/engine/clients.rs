@@ -85,12 +85,12 @@ impl Connection {
             .set("fetch.queue.backoff.ms", "10")
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
             .set("queued.min.messages", "2000")
-            .set("queued.max.messages.kbytes", "16384");
-        if !self
-            .properties
-            .get("group.protocol")
-            .is_some_and(|protocol| protocol == "consumer")
-        {
+            .set("queued.max.messages.kbytes", "16384")
+            // And in one answer, per partition, compressed: small JSON records grow tenfold. A
+            // larger record still comes, alone.
+            .set("max.partition.fetch.bytes", "131072");
+        // Under the newer protocol the broker decides these.
+        if self.properties.get("group.protocol") != Some("consumer") {
             config
                 // Only what moves is revoked; the rest goes on.
                 .set("partition.assignment.strategy", "cooperative-sticky")
@@ -132,15 +132,18 @@ impl Connection {
     /// The property's name and its problem, never its value.
     pub fn check_properties(&self) -> Result<(), (String, &'static str)> {
         for config in [self.consumer(), self.producer(1_000_000)] {
-            config.create_native_config().map_err(|error| match error {
-                KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => {
-                    (property, "librdkafka does not know this property")
-                }
-                KafkaError::ClientConfig(_, _, property, _) => {
-                    (property, "librdkafka does not take this value")
-                }
-                _ => (String::new(), "librdkafka does not take these properties"),
-            })?;
+            if let Err(error) = config.create_native_config() {
+                let KafkaError::ClientConfig(kind, _, property, _) = error else {
+                    return Err((String::new(), "librdkafka does not take these properties"));
+                };
+                let unknown = kind == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN;
+                let problem = if unknown {
+                    "librdkafka does not know this property"
+                } else {
+                    "librdkafka does not take this value"
+                };
+                return Err((property, problem));
+            }
         }
         Ok(())
     }

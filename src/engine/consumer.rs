@@ -263,9 +263,11 @@ impl<H: Handler> Intake<H> {
                 Answer::Start(tracker) => {
                     let mut list = TopicPartitionList::new();
                     let offset = Offset::Offset(tracker.commit_point());
+                    let this = start::list(std::slice::from_ref(&partition));
                     let anew = self
                         .consumer
-                        .incremental_unassign(&start::list(std::slice::from_ref(&partition)))
+                        .resume(&this)
+                        .and_then(|()| self.consumer.incremental_unassign(&this))
                         .and_then(|()| {
                             list.add_partition_offset(&partition.topic, partition.number, offset)
                         })
@@ -429,7 +431,7 @@ impl Callbacks {
         if !paused.is_empty() {
             tracing::info!(
                 partitions = paused.len(),
-                "waiting for another owner's open transaction"
+                "where they start is not known yet; asking again every second"
             );
             if let Err(error) = consumer.pause(&start::list(&paused)) {
                 tracing::debug!(%error, "pause");
@@ -488,7 +490,12 @@ impl Callbacks {
             skipped,
             "partitions given back"
         );
-        if let Err(error) = consumer.incremental_unassign(&start::list(partitions)) {
+        // A pause outlives the assignment: whoever gets the partition next may be us.
+        let list = start::list(partitions);
+        let given_back = consumer
+            .resume(&list)
+            .and_then(|()| consumer.incremental_unassign(&list));
+        if let Err(error) = given_back {
             tracing::debug!(%error, "unassign");
         }
     }

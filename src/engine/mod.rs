@@ -130,7 +130,7 @@ impl Settings {
 pub enum EngineError {
     /// A client could not be made of the configuration.
     #[error("the Kafka client could not be created: {0}")]
-    Client(KafkaError),
+    Client(Stopped),
     /// No broker took our transactional id in time.
     #[error("Kafka did not answer in time ({0}): check kafka.brokers, and that its brokers are up")]
     Unreachable(Stopped),
@@ -171,7 +171,7 @@ impl From<&KafkaError> for Stopped {
         Self(
             error
                 .rdkafka_error_code()
-                .map_or_else(|| "no answer".to_owned(), |code| code.to_string()),
+                .map_or_else(|| "no error code".to_owned(), |code| code.to_string()),
         )
     }
 }
@@ -231,7 +231,7 @@ impl Engine {
             .connection
             .consumer()
             .create_with_context(callbacks)
-            .map_err(EngineError::Client)?;
+            .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
         let consumer = Arc::new(consumer);
         // Before the first record is taken: finding the coordinators takes half a second.
         let committer = Committer::new(
@@ -255,7 +255,7 @@ impl Engine {
         let subscription: Vec<&str> = subscription.iter().map(String::as_str).collect();
         consumer
             .subscribe(&subscription)
-            .map_err(EngineError::Client)?;
+            .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
         let threads = start_threads(&core, &consumer, dispatcher, committer, topics)?;
         Ok(Self {
             core,

@@ -154,6 +154,7 @@ impl Tracker {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of one run")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -112,16 +112,15 @@ impl Writer {
 
     fn retried(&self, request: &Request, setback: Setback, now: EpochMs) -> Vec<Outgoing> {
         let left = request.envelope.context.deadline.left(now);
-        let tier = match setback.code {
-            Code::LaneFull => retry::longest(&self.tiers, left, self.min_life),
-            _ => {
-                let need = Need {
-                    tries_before: request.envelope.tries_before,
-                    retry_after: setback.retry_after,
-                    left,
-                };
-                retry::choose(&self.tiers, need, self.min_life)
-            }
+        let tier = if setback.code == Code::LaneFull {
+            retry::longest(&self.tiers, left, self.min_life)
+        } else {
+            let need = Need {
+                tries_before: request.envelope.tries_before,
+                retry_after: setback.retry_after,
+                left,
+            };
+            retry::choose(&self.tiers, need, self.min_life)
         };
         let Some(tier) = tier else {
             let failure = Failure {
@@ -388,5 +387,185 @@ fn sentence(failure: Failure) -> &'static str {
             | Code::EmailTopicMissing
             | Code::InternalError,
         ) => "it could not be done",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::record::{Origin, Position, Reading};
+
+    const NOW: EpochMs = EpochMs(1_000_000);
+
+    fn writer() -> Writer {
+        let tier = |delay: u64| Tier {
+            topic: format!("retry.{delay}s").into(),
+            delay: Duration::from_secs(delay),
+        };
+        Writer {
+            group: "user-otp".into(),
+            dead_letters: "dlq".into(),
+            dead_letter_limit: 10_000,
+            outcomes: "outcomes".into(),
+            tiers: vec![tier(5), tier(30)],
+            min_life: Duration::from_secs(15),
+        }
+    }
+
+    fn request(value: &[u8], headers: &[(&str, &str)]) -> Request {
+        let record = Record {
+            position: Position {
+                topic: "requests".into(),
+                partition: 3,
+                offset: 42,
+            },
+            timestamp: Some(EpochMs(990_000)),
+            key: Some(b"key".to_vec()),
+            value: Some(value.to_vec()),
+            headers: headers
+                .iter()
+                .map(|(name, value)| Header {
+                    name: (*name).into(),
+                    value: Some(value.as_bytes().to_vec()),
+                })
+                .collect(),
+        };
+        let reading = Reading {
+            lifetime: Duration::from_secs(300),
+            accepted: "accepted".into(),
+        };
+        Request::read(record, Origin::Requests, NOW, &reading)
+    }
+
+    fn login(headers: &[(&str, &str)]) -> Request {
+        let value = br#"{"otp":{"mobileNumber":"9876543210","tenantId":"pb","type":"login"}}"#;
+        request(value, headers)
+    }
+
+    /// `name=value` lines.
+    fn lines(record: &Outgoing) -> Vec<String> {
+        let text = |value: &Option<Vec<u8>>| {
+            String::from_utf8(value.clone().unwrap_or_default()).expect("UTF-8")
+        };
+        record
+            .headers
+            .iter()
+            .map(|header| format!("{}={}", header.name, text(&header.value)))
+            .collect()
+    }
+
+    fn unavailable(code: Code) -> Outcome {
+        Outcome::Retried(Setback {
+            code,
+            stage: Stage::Otp,
+            retry_after: None,
+        })
+    }
+
+    #[test]
+    fn a_retry_carries_the_request_as_it_came_and_what_was_written_once() {
+        let forged = [
+            ("x-own", "kept"),
+            ("otp-attempt", "7"),
+            ("otp-event-id", "e-1"),
+        ];
+        let records = writer().write(&login(&forged), &unavailable(Code::ServiceTimeout), NOW);
+        let [retry] = records.as_slice() else {
+            panic!("one record");
+        };
+        assert_eq!(
+            (&*retry.topic, retry.key.as_deref()),
+            ("retry.5s", Some(&b"key"[..]))
+        );
+        assert_eq!(
+            lines(retry),
+            [
+                "x-own=kept",
+                "otp-event-id=e-1",
+                "otp-deadline-ms=1290000",
+                "otp-source=requests-3-42",
+                "otp-received-ms=990000",
+                "otp-attempt=1",
+                "otp-error-code=service-timeout",
+                "otp-error-stage=otp",
+                "otp-first-failed-ms=1000000",
+                "otp-failed-ms=1000000",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_lane_that_is_full_goes_on_the_longest_tier() {
+        let records = writer().write(&login(&[]), &unavailable(Code::LaneFull), NOW);
+        assert_eq!(&*records[0].topic, "retry.30s");
+    }
+
+    #[test]
+    fn where_no_tier_leaves_min_life_the_request_expires_with_its_cause() {
+        let now = EpochMs(1_275_000);
+        let records = writer().write(&login(&[]), &unavailable(Code::ServiceUnavailable), now);
+        let [letter, outcome] = records.as_slice() else {
+            panic!("two records");
+        };
+        assert_eq!((&*letter.topic, &*outcome.topic), ("dlq", "outcomes"));
+        assert_eq!(
+            lines(letter),
+            [
+                "otp-event-id=requests-3-42",
+                "otp-deadline-ms=1290000",
+                "otp-source=requests-3-42",
+                "otp-disposition=expired",
+                "otp-error-code=service-unavailable",
+                "otp-error-stage=otp",
+                "otp-first-failed-ms=1275000",
+                "otp-failed-ms=1275000",
+                "otp-tenant=pb",
+                "otp-type=login",
+                "__dlq.errors.topic=requests",
+                "__dlq.errors.partition=3",
+                "__dlq.errors.offset=42",
+                "__dlq.errors.group=user-otp",
+                "__dlq.errors.delivery.count=1",
+                "__dlq.errors.message=what it needed stayed unavailable until its deadline",
+            ]
+        );
+        let value = String::from_utf8(outcome.value.clone().expect("a value")).expect("UTF-8");
+        assert_eq!(
+            value,
+            r#"{"eventId":"requests-3-42","outcome":"dead-lettered","disposition":"expired","code":"service-unavailable","stage":"otp","tenantId":"pb","type":"login","door":"stream","attempts":1,"receivedAtMs":990000,"finishedAtMs":1275000,"source":"requests-3-42","replayId":null,"topic":"requests","partition":3,"offset":42}"#
+        );
+    }
+
+    #[test]
+    fn a_dead_letter_that_does_not_fit_says_what_it_was() {
+        let poison = Outcome::DeadLettered(Failure {
+            disposition: Disposition::Poison,
+            code: Code::NotJson,
+            stage: Stage::Decode,
+        });
+        let records = writer().write(&request(&[b'x'; 10_000], &[]), &poison, NOW);
+        let letter = &records[0];
+        assert_eq!(
+            (letter.value.as_deref(), letter.key.as_deref()),
+            (None, Some(&b"key"[..]))
+        );
+        assert!(letter.size() <= 10_000);
+        let lines = lines(letter);
+        assert!(
+            lines.contains(&"otp-value-size=10000".to_owned()),
+            "{lines:?}"
+        );
+        let sha256 = hex(&Sha256::digest([b'x'; 10_000]));
+        assert!(
+            lines.contains(&format!("otp-value-sha256={sha256}")),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_dead_letter_that_fits_is_byte_for_byte() {
+        let poison = Outcome::DeadLettered(EXPIRED);
+        let records = writer().write(&request(b"\xff\x00", &[]), &poison, NOW);
+        assert_eq!(records[0].value.as_deref(), Some(&b"\xff\x00"[..]));
     }
 }

@@ -255,13 +255,16 @@ impl Envelope {
         let tries = record
             .number_in(headers::ATTEMPT)
             .and_then(|number| u32::try_from(number).ok());
+        let of_a_job = replay_id.is_some() || origin == Origin::Jobs;
         let handed_on = matches!(origin, Origin::Accepted | Origin::Retry(_));
         Self {
             event_id: id(headers::EVENT_ID).unwrap_or_else(|| source.to_string()),
-            door: match origin {
-                _ if replay_id.is_some() || origin == Origin::Jobs => Door::Job,
-                _ if source.topic == reading.accepted => Door::Http,
-                _ => Door::Stream,
+            door: if of_a_job {
+                Door::Job
+            } else if source.topic == reading.accepted {
+                Door::Http
+            } else {
+                Door::Stream
             },
             received,
             tries_before: tries.filter(|_| handed_on).unwrap_or(0),
@@ -272,11 +275,7 @@ impl Envelope {
                 correlation_id: id(headers::CORRELATION_ID),
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
-                queue: if replay_id.is_some() || origin == Origin::Jobs {
-                    Queue::Job
-                } else {
-                    Queue::Live
-                },
+                queue: if of_a_job { Queue::Job } else { Queue::Live },
             },
             source,
         }

@@ -221,6 +221,8 @@ impl Committer {
                 let started = Instant::now();
                 let end = self.write(&producer, &metadata, batch, &commits, started);
                 if matches!(end, End::Committed) {
+                    let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());
+                    tracing::debug!(results, offsets, ?took, "transaction committed");
                     self.committed(commits, batch);
                     if offsets_due {
                         self.offsets_committed = Instant::now();
@@ -430,16 +432,17 @@ impl Committer {
             let Err(error) = self.core.vitals.watch(&operation) else {
                 return Ok(());
             };
-            let retriable = match &error {
-                KafkaError::Transaction(flags) if flags.is_fatal() => {
+            let retriable = if let KafkaError::Transaction(flags) = &error {
+                if flags.is_fatal() {
                     return Err(Trouble::Rebuild(Some(error)));
                 }
-                KafkaError::Transaction(flags) if flags.txn_requires_abort() => {
+                if flags.txn_requires_abort() {
                     return Err(Trouble::Abort(error));
                 }
-                KafkaError::Transaction(flags) => flags.is_retriable(),
+                flags.is_retriable()
+            } else {
                 // The commit has not been sent; it may be called again.
-                other => matches!(other, KafkaError::Flush(_)),
+                matches!(error, KafkaError::Flush(_))
             };
             if !retriable || started.elapsed() >= BUDGET {
                 return Err(Trouble::Rebuild(Some(error)));
@@ -617,7 +620,7 @@ impl Committer {
             let context = Deliveries::new(Arc::clone(&self.core.reachability));
             let producer: Producer = config
                 .create_with_context(context)
-                .map_err(EngineError::Client)?;
+                .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
             let opened = self.core.vitals.watch(|| producer.init_transactions(CALL));
             match opened {
                 Ok(()) => {

@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -29,6 +29,15 @@ pub(crate) struct Record {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// A transaction that is neither committed nor aborted.
+pub(crate) struct OpenTransaction(BaseProducer);
+
+impl OpenTransaction {
+    pub(crate) fn abort(self) {
+        self.0.abort_transaction(PATIENCE).expect("it is aborted");
+    }
 }
 
 impl Record {
@@ -372,6 +381,28 @@ impl Kafka {
         wait_until("the group takes the commit", || {
             consumer.commit(&list, CommitMode::Sync).is_ok()
         });
+    }
+
+    /// An offset of a group in a transaction that stays open until it is aborted, as an instance
+    /// leaves it that vanishes.
+    pub(crate) fn open_offsets(&self, group: &str, at: &Partition, offset: i64) -> OpenTransaction {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.broker)
+            .set("transactional.id", format!("{group}-vanished"))
+            .create()
+            .expect("a producer");
+        producer
+            .init_transactions(PATIENCE)
+            .expect("transactions are there");
+        producer.begin_transaction().expect("a transaction");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&at.0, at.1, Offset::Offset(offset))
+            .expect("a valid offset");
+        let metadata = self.member(group).group_metadata().expect("group metadata");
+        producer
+            .send_offsets_to_transaction(&list, &metadata, PATIENCE)
+            .expect("the group takes the offset");
+        OpenTransaction(producer)
     }
 
     fn member(&self, group: &str) -> BaseConsumer {

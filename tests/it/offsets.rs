@@ -153,6 +153,39 @@ fn requests_that_come_while_nobody_runs_are_served() {
 }
 
 #[test]
+fn a_partition_with_a_vanished_owners_open_transaction_waits_and_the_others_go_on() {
+    let world = world(2);
+    let process = world.start("a");
+    let draft = |number, partition| {
+        logins(number..number + 1, now())
+            .remove(0)
+            .partition(partition)
+    };
+    let publish = |numbers: std::ops::Range<u32>, partition| {
+        let drafts: Vec<_> = numbers.map(|number| draft(number, partition)).collect();
+        world.kafka.publish_all(&world.topics.requests, &drafts);
+    };
+    publish(0..3, 0);
+    world.assert_published_alone(ids(0..3));
+    end(process);
+    let held = world.requests_partition(0);
+    let transaction = world.kafka.open_offsets(&world.name, &held, 3);
+    publish(3..6, 0);
+    publish(6..9, 1);
+    let _process = world.start("a");
+    world.wait_for_outcomes(6);
+    let mut done: Vec<_> = world
+        .outcomes()
+        .iter()
+        .map(crate::world::Outcome::event_id)
+        .collect();
+    done.sort();
+    assert_eq!(done, ids_of(&[0..3, 6..9]), "the other partition went on");
+    transaction.abort();
+    world.assert_published_alone(ids(0..9));
+}
+
+#[test]
 fn records_that_retention_took_are_passed_over() {
     let world = world(1);
     let process = world.start("a");

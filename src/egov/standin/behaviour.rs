@@ -145,7 +145,7 @@ pub enum Fault {
     WrongShape,
     /// 200 with a page, as a gateway in front of the service might.
     Html,
-    /// 200 with a body of this many bytes.
+    /// The right answer, followed by this many spaces.
     Oversized {
         /// How many.
         bytes: usize,
@@ -185,15 +185,17 @@ impl Fault {
     /// Whether the service does its work (an OTP is created) all the same.
     pub(super) fn spoils_only_the_answer(&self) -> bool {
         match self {
-            Self::SlowHeader { .. } | Self::SlowBody { .. } | Self::Truncated => true,
+            Self::SlowHeader { .. }
+            | Self::SlowBody { .. }
+            | Self::Truncated
+            | Self::Oversized { .. } => true,
             Self::Status { .. }
             | Self::Tracer { .. }
             | Self::Reset
             | Self::Hang
             | Self::NotJson
             | Self::WrongShape
-            | Self::Html
-            | Self::Oversized { .. } => false,
+            | Self::Html => false,
         }
     }
 }

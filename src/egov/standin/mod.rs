@@ -230,3 +230,178 @@ fn mix(counter: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    async fn standin(script: Script) -> Standin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Standin::start(listener, script).await.unwrap()
+    }
+
+    fn http() -> reqwest::Client {
+        reqwest::Client::builder().timeout(LONG).build().unwrap()
+    }
+
+    async fn put(standin: &Standin, path: &str, body: &Value) -> u16 {
+        let url = format!("{}/_standin/{path}", standin.url());
+        let answer = http().put(url).body(body.to_string()).send().await.unwrap();
+        answer.status().as_u16()
+    }
+
+    async fn post(standin: &Standin, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", standin.url());
+        let answer = http()
+            .post(url)
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+
+    fn search(mobile: &str, tenant: &str) -> Value {
+        json!({"userName": null, "tenantId": tenant, "userType": "CITIZEN",
+               "mobileNumber": mobile})
+    }
+
+    fn creation(mobile: &str) -> Value {
+        json!({"otp": {"identity": mobile, "tenantId": "pb.amritsar",
+                       "isValidationSuccessful": false}})
+    }
+
+    #[tokio::test]
+    async fn people_change_the_script_over_http() {
+        let standin = standin(Script::default()).await;
+        let users = json!([{"mobileNumber": "9876500042", "emailId": "a@b.c", "tenantId": "dl"}]);
+        assert_eq!(put(&standin, "users", &users).await, 200);
+        let found = post(&standin, "/user/_search", &search("9876500042", "dl")).await;
+        assert_eq!(found["user"][0]["emailId"], "a@b.c");
+
+        assert_eq!(put(&standin, "everyone", &json!(true)).await, 200);
+        let found = post(&standin, "/user/_search", &search("9876500043", "dl")).await;
+        assert_eq!(found["user"][0]["mobileNumber"], "9876500043");
+
+        let texts = json!([{"tenantId": "*", "locale": "ta_IN", "code": "c", "message": "%s"}]);
+        assert_eq!(put(&standin, "texts", &texts).await, 200);
+        let path = "/localization/messages/v1/_search?tenantId=pb&module=m&locale=ta_IN";
+        let found = post(&standin, path, &json!({})).await;
+        assert_eq!(found["messages"][0]["message"], "%s");
+
+        let rules = json!({"tenantId": "*", "entries": []});
+        assert_eq!(put(&standin, "rules", &rules).await, 200);
+        let criteria = json!({"MdmsCriteria": {"tenantId": "pb", "moduleDetails": [
+            {"moduleName": "m", "masterDetails": [{"name": "n"}]}]}});
+        let found = post(&standin, "/egov-mdms-service/v1/_search", &criteria).await;
+        assert_eq!(found["MdmsRes"]["m"]["n"], json!([]));
+
+        let down = json!({"fault": {"kind": "tracer", "code": "QUERY_EXECUTION_ERROR"}});
+        assert_eq!(put(&standin, "behaviour/otp", &down).await, 200);
+        let answer = post(&standin, "/otp/v1/_create", &creation("9876543210")).await;
+        assert_eq!(answer["Errors"][0]["code"], "QUERY_EXECUTION_ERROR");
+
+        assert_eq!(
+            put(&standin, "behaviour/otp", &json!({"dealyMs": 1})).await,
+            400
+        );
+        assert_eq!(put(&standin, "behaviour/sms", &json!({})).await, 404);
+    }
+
+    #[tokio::test]
+    async fn the_journal_says_what_was_asked_newest_kept() {
+        let script = Script {
+            journal: 2,
+            ..Script::default()
+        };
+        let standin = standin(script).await;
+        for mobile in ["9876500001", "9876500002", "9876500003"] {
+            let answer = post(&standin, "/otp/v1/_create", &creation(mobile)).await;
+            assert_eq!(
+                standin.otp_of(mobile),
+                [answer["otp"]["otp"].as_str().unwrap()]
+            );
+        }
+        let url = format!("{}/_standin/journal", standin.url());
+        let answer = http().get(url).send().await.unwrap();
+        let journal: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert_eq!(journal.as_array().unwrap().len(), 2);
+        assert_eq!(journal[0]["mobile"], "9876500002");
+        assert_eq!(journal[0]["service"], "otp");
+        assert!(!format!("{:?}", standin.journal()).contains("98765"));
+    }
+
+    #[tokio::test]
+    async fn a_test_can_wait_for_the_moment_an_otp_is_created() {
+        let standin = standin(Script::default()).await;
+        let slow = Behaviour::failing(Fault::SlowHeader { pause_ms: 60_000 });
+        standin.set(Service::Otp, slow);
+        let body = creation("9876543210");
+        let created = standin.wait_for(LONG, |calls| calls.iter().any(|call| call.otp.is_some()));
+        tokio::select! {
+            created = created => assert!(created),
+            _ = post(&standin, "/otp/v1/_create", &body) => panic!("the answer is minutes away"),
+        }
+        assert!(
+            !standin
+                .wait_for(Duration::ZERO, |calls| calls.len() > 1)
+                .await
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_reset_and_a_cut_answer_just_ends() {
+        let standin = standin(Script::default()).await;
+        let end_of = async |fault| {
+            standin.set(Service::Otp, Behaviour::failing(fault));
+            let body = creation("9876543210").to_string();
+            let head = format!(
+                "POST /otp/v1/_create HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let mut stream = TcpStream::connect(standin.address).await.unwrap();
+            stream.write_all((head + &body).as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let ended = stream.read_to_end(&mut answer).await;
+            (ended.map_err(|error| error.kind()), answer)
+        };
+        let (ended, answer) = end_of(Fault::Reset).await;
+        assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+        assert!(answer.is_empty());
+        let (ended, answer) = end_of(Fault::Truncated).await;
+        assert_eq!(ended, Ok(answer.len()));
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\n\r\n{") && !answer.ends_with('}'),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn it_stops_at_once_though_somebody_waits() {
+        let standin = standin(Script::default()).await;
+        standin.set(Service::Users, Behaviour::failing(Fault::Hang));
+        let url = format!("{}/user/_search", standin.url());
+        let body = search("9876543210", "pb").to_string();
+        let request = http().post(url).body(body).send();
+        let stops = async {
+            assert!(standin.wait_for(LONG, |calls| calls.len() == 1).await);
+            let address = standin.address;
+            tokio::time::timeout(LONG, standin.stop()).await.unwrap();
+            address
+        };
+        let (answer, address) = tokio::join!(request, stops);
+        assert!(answer.is_err());
+        assert!(
+            TcpListener::bind(address).await.is_ok(),
+            "its port is free again"
+        );
+    }
+}

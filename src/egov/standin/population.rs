@@ -261,7 +261,7 @@ const TEXTS: [(&str, &str, &str); 10] = [
     (
         "en_IN",
         "email.login.otp.body",
-        "Dear Citizen, Your Login OTP is %s.",
+        "Hello, your login OTP is %s.",
     ),
     ("en_IN", "email.pwd.reset.otp.sub", "Password Reset"),
     (

@@ -256,9 +256,12 @@ async fn perform(
         () = shared.closed.cancelled() => return bent(wire, Bend::Reset, empty()),
     }
     let spoiled = step.fault.as_ref();
-    let done = spoiled
+    let mut done = spoiled
         .is_none_or(Fault::spoils_only_the_answer)
         .then(|| work(&asked));
+    if let (Some(done), Some(Fault::Oversized { bytes })) = (&mut done, spoiled) {
+        done.body.push_str(&" ".repeat(*bytes));
+    }
     shared.journal.write(|| {
         let header = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
         Call {
@@ -311,7 +314,7 @@ async fn spoil(shared: &Shared, wire: &Wire, fault: Fault, answer: Response) -> 
             page.headers_mut().insert(header::CONTENT_TYPE, html);
             page
         }
-        Fault::Oversized { bytes } => json_answer(StatusCode::OK, " ".repeat(bytes)),
+        Fault::Oversized { .. } => answer,
     }
 }
 
