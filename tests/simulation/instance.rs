@@ -401,7 +401,11 @@ impl Instance {
                 );
                 // One that was thrown out and does not know it yet works in vain.
                 if world.broker.group.owner(partition) == Some(self.pid) {
-                    world.broker.ledger.taken_up(&position);
+                    let now = world.now;
+                    world
+                        .broker
+                        .ledger
+                        .taken_up(&position, record.timestamp, now);
                 }
                 self.started.insert(partition.clone());
                 self.in_hand.push((record, epoch));

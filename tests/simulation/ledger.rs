@@ -85,24 +85,40 @@ impl Ledger {
         if self.resolved.contains(&place) {
             return;
         }
-        let until = self.until.get(&place.0).copied().unwrap_or_default();
-        let old = sent.is_some_and(|sent| sent.age(now) > plan::LIFETIME);
         assert!(
-            old && position.offset < until,
+            self.is_to_be_skipped(&place, sent, now),
             "{position} was passed over, and nobody had finished it"
         );
         self.skipped.insert(place);
     }
 
     /// The engine takes a delivered record up.
-    pub(crate) fn taken_up(&self, position: &Position) {
+    pub(crate) fn taken_up(&self, position: &Position, sent: Option<EpochMs>, now: EpochMs) {
         let place = place(position);
         assert!(
             !self.resolved.contains(&place),
             "{position} is handled again after its result was committed"
         );
+        assert!(
+            !self.is_to_be_skipped(&place, sent, now),
+            "{position} is old, was there before us, and is taken up"
+        );
     }
 
+    fn is_to_be_skipped(
+        &self,
+        (partition, offset): &(Partition, i64),
+        sent: Option<EpochMs>,
+        now: EpochMs,
+    ) -> bool {
+        let old = sent.is_some_and(|sent| sent.age(now) > plan::LIFETIME);
+        old && self
+            .until
+            .get(partition)
+            .is_some_and(|until| offset < until)
+    }
+
+    /// A process found a partition without a commit of ours.
     pub(crate) fn was_there_before(&mut self, partition: &Partition, end: i64) {
         self.until.insert(partition.clone(), end);
     }
