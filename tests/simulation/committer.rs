@@ -75,6 +75,8 @@ enum At {
     Decided,
     Written(Txn),
     OffsetsSent(Txn),
+    /// The broker has done it, and the answer is on its way.
+    Answered,
 }
 
 impl Committer {
@@ -94,6 +96,16 @@ impl Committer {
 
     pub(crate) fn transaction_is_open(&self) -> bool {
         !matches!(self.phase, Phase::Idle)
+    }
+
+    /// Everything that has a result, and no commit that is known of.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = &Ticket> {
+        let batch = match &self.phase {
+            Phase::Idle => [].as_slice(),
+            Phase::Open(open) => &open.batch,
+            Phase::Rebuild(batch, _) => batch,
+        };
+        batch.iter().chain(&self.queue).map(|one| &one.ticket)
     }
 
     pub(crate) fn step(&mut self, member: Member, state: &mut State, world: &mut World) -> Step {
@@ -200,7 +212,14 @@ impl Committer {
                 }
                 open.stage = At::OffsetsSent(txn);
             }
-            At::OffsetsSent(txn) => return self.commit(txn, open, state, world),
+            At::OffsetsSent(txn) => {
+                // The answer is lost before, or after, the broker has done it.
+                if world.fault(4) || world.broker.commit(txn).is_err() || world.fault(4) {
+                    return self.start_rebuild(open.batch);
+                }
+                open.stage = At::Answered;
+            }
+            At::Answered => return self.committed(open, state, world),
         }
         self.phase = Phase::Open(Box::new(open));
         Step::Nothing
@@ -237,14 +256,7 @@ impl Committer {
         delivered
     }
 
-    fn commit(&mut self, txn: Txn, open: Open, state: &mut State, world: &mut World) -> Step {
-        // The answer is lost before, or after, the broker has done it.
-        if world.fault(4) {
-            return self.start_rebuild(open.batch);
-        }
-        if world.broker.commit(txn).is_err() || world.fault(4) {
-            return self.start_rebuild(open.batch);
-        }
+    fn committed(&mut self, open: Open, state: &mut State, world: &World) -> Step {
         let tickets = open.batch.iter().map(|finished| &finished.ticket);
         state.committed(open.commits, tickets);
         if open.offsets_due {

@@ -42,6 +42,8 @@ pub(crate) struct Instance {
     woken: bool,
     wakes_at: Option<EpochMs>,
     committer: Committer,
+    /// A call of the committer takes until then.
+    calls_until: EpochMs,
     writer: Writer,
     stops_at: Option<EpochMs>,
     /// The group is not heard until then.
@@ -88,6 +90,7 @@ impl Instance {
             woken: false,
             wakes_at: None,
             committer: Committer::new(id, world),
+            calls_until: EpochMs(0),
             writer: plan::writer(),
             stops_at: None,
             deaf_until: EpochMs(0),
@@ -161,12 +164,26 @@ impl Instance {
             2 => self.take_due(world),
             _ => self.commit(world),
         }
-        let idle = !self.ended
-            && self.tasks.is_empty()
-            && self.committer.queue.is_empty()
-            && !self.committer.transaction_is_open();
+        if !self.ended {
+            self.check(world);
+        }
+    }
+
+    /// What holds after every step.
+    fn check(&self, world: &World) {
+        let begun = self.tasks.iter().map(|task| &task.ticket);
+        let in_hand: Vec<_> = begun.chain(self.committer.tickets()).collect();
+        let current = in_hand
+            .iter()
+            .filter(|ticket| self.state.is_current(ticket));
+        assert_eq!(
+            self.state.open(),
+            current.count(),
+            "requests that count as open, and that are"
+        );
+        let due = self.state.has_due() && self.stops_at.is_none();
         assert!(
-            !(idle && self.state.has_due() && self.stops_at.is_none()) || self.is_awake(world),
+            !due || !in_hand.is_empty() || self.is_awake(world),
             "requests are due, nothing is in hand, and nothing will take them in"
         );
     }
@@ -176,6 +193,12 @@ impl Instance {
     }
 
     fn commit(&mut self, world: &mut World) {
+        if self.committer.transaction_is_open() && world.fault(2) {
+            self.calls_until = EpochMs(world.now.0 + world.random.between(0, 5_000));
+        }
+        if world.now < self.calls_until {
+            return;
+        }
         let member = Member {
             pid: self.pid,
             generation: self.generation,
@@ -306,8 +329,8 @@ impl Instance {
             return;
         }
         if drained {
-            let queued = self.committer.queue.iter().map(|one| &one.ticket);
-            let begun = self.tasks.iter().map(|one| &one.ticket).chain(queued);
+            let begun = self.tasks.iter().map(|one| &one.ticket);
+            let begun = begun.chain(self.committer.tickets());
             assert_eq!(
                 begun
                     .filter(|ticket| giving.epochs.contains(&ticket.epoch))
@@ -378,7 +401,11 @@ impl Instance {
                 );
                 // One that was thrown out and does not know it yet works in vain.
                 if world.broker.group.owner(partition) == Some(self.pid) {
-                    world.broker.ledger.taken_up(&position);
+                    let now = world.now;
+                    world
+                        .broker
+                        .ledger
+                        .taken_up(&position, record.timestamp, now);
                 }
                 self.started.insert(partition.clone());
                 self.in_hand.push((record, epoch));

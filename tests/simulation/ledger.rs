@@ -40,6 +40,8 @@ struct Got {
     sms: usize,
     dead_letters: usize,
     retries: u64,
+    /// It, or a retry of it, was skipped as old.
+    skipped: bool,
 }
 
 fn place(position: &Position) -> (Partition, i64) {
@@ -83,24 +85,40 @@ impl Ledger {
         if self.resolved.contains(&place) {
             return;
         }
-        let until = self.until.get(&place.0).copied().unwrap_or_default();
-        let old = sent.is_some_and(|sent| sent.age(now) > plan::LIFETIME);
         assert!(
-            old && position.offset < until,
+            self.is_to_be_skipped(&place, sent, now),
             "{position} was passed over, and nobody had finished it"
         );
         self.skipped.insert(place);
     }
 
     /// The engine takes a delivered record up.
-    pub(crate) fn taken_up(&self, position: &Position) {
+    pub(crate) fn taken_up(&self, position: &Position, sent: Option<EpochMs>, now: EpochMs) {
         let place = place(position);
         assert!(
             !self.resolved.contains(&place),
             "{position} is handled again after its result was committed"
         );
+        assert!(
+            !self.is_to_be_skipped(&place, sent, now),
+            "{position} is old, was there before us, and is taken up"
+        );
     }
 
+    fn is_to_be_skipped(
+        &self,
+        (partition, offset): &(Partition, i64),
+        sent: Option<EpochMs>,
+        now: EpochMs,
+    ) -> bool {
+        let old = sent.is_some_and(|sent| sent.age(now) > plan::LIFETIME);
+        old && self
+            .until
+            .get(partition)
+            .is_some_and(|until| offset < until)
+    }
+
+    /// A process found a partition without a commit of ours.
     pub(crate) fn was_there_before(&mut self, partition: &Partition, end: i64) {
         self.until.insert(partition.clone(), end);
     }
@@ -164,7 +182,9 @@ impl Ledger {
         }
         for (topic, delay) in plan::TIERS {
             for record in broker.read(topic) {
-                got.entry(id(&record)).or_default().retries += 1;
+                let got = got.entry(id(&record)).or_default();
+                got.retries += 1;
+                got.skipped |= ledger.was_skipped(&record.position);
                 ledger.is_faithful(&record, "a retry");
                 let due = EpochMs(number(&record, headers::FAILED)).plus(delay);
                 let left = EpochMs(number(&record, headers::DEADLINE)).left(due);
@@ -176,8 +196,9 @@ impl Ledger {
             }
         }
         for (id, wanted) in &ledger.requests {
-            let skipped = ledger.skipped.contains(&place(&wanted.position));
-            got.remove(id).unwrap_or_default().check(id, skipped);
+            let mut got = got.remove(id).unwrap_or_default();
+            got.skipped |= ledger.was_skipped(&wanted.position);
+            got.check(id);
         }
         assert!(
             got.is_empty(),
@@ -185,6 +206,12 @@ impl Ledger {
             got.keys()
         );
         ledger.order(broker, &sms);
+    }
+
+    /// One process may have skipped, in vain, what another had taken up while it was young enough.
+    fn was_skipped(&self, position: &Position) -> bool {
+        let place = place(position);
+        self.skipped.contains(&place) && !self.resolved.contains(&place)
     }
 
     /// A record that goes with a request says about it what was said at first.
@@ -235,16 +262,17 @@ impl Ledger {
 }
 
 impl Got {
-    fn check(&self, id: &str, skipped: bool) {
+    fn check(&self, id: &str) {
         let Self {
             outcomes,
             sms,
             dead_letters,
             retries,
+            skipped,
         } = self;
-        if skipped {
+        if *skipped {
             assert!(
-                outcomes.is_empty() && sms + dead_letters == 0 && *retries == 0,
+                outcomes.is_empty() && sms + dead_letters == 0,
                 "{id} was too old, and is handled"
             );
             return;

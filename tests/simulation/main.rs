@@ -113,11 +113,14 @@ struct Simulation {
     instances: Vec<Instance>,
     pids: Pid,
     sent: usize,
+    /// Requests in a thousand steps.
+    traffic: usize,
 }
 
 impl Simulation {
-    fn new(random: Random) -> Self {
+    fn new(mut random: Random) -> Self {
         Self {
+            traffic: *random.pick(&[2, 60, 120, 120]),
             world: World::new(random),
             instances: Vec::new(),
             pids: 0,
@@ -189,7 +192,7 @@ impl Simulation {
     fn trouble(&mut self) {
         let now = self.world.now;
         match self.world.random.below(1_000) {
-            0..120 => self.send(),
+            draw if draw < self.traffic => self.send(),
             120..140 => {
                 let partition = self.any_source();
                 self.world.broker.append_gap(&partition);
@@ -214,7 +217,7 @@ impl Simulation {
                 }
             }
             // The group gives up on a process that does not know it yet, or does nothing at all.
-            186..191 => {
+            186..192 => {
                 if let Some(index) = self.any_instance() {
                     let until = EpochMs(now.0 + self.world.random.between(0, 15_000));
                     let zombie = &mut self.instances[index];
@@ -229,7 +232,7 @@ impl Simulation {
                 }
             }
             // A new process takes the id of one that still lives.
-            191..193 => {
+            192..194 => {
                 if let Some(index) = self.any_instance() {
                     let zombie = &mut self.instances[index];
                     zombie.replaced = true;
@@ -239,12 +242,14 @@ impl Simulation {
                     self.launch(id);
                 }
             }
-            193..196 => {
+            194..197 => {
                 if let Some(index) = self.any_instance() {
                     self.instances[index].stop(&self.world);
                 }
             }
-            196..199 => self.world.now.0 += self.world.random.between(0, 5_000),
+            197..199 => self.world.now.0 += self.world.random.between(0, 5_000),
+            // Nobody gets anything done for longer than a request lives.
+            199 => self.world.now.0 += self.world.random.between(0, 90_000),
             _ => {}
         }
     }
@@ -372,6 +377,11 @@ impl Simulation {
     fn check(&self) {
         let broker = &self.world.broker;
         Ledger::settle(broker);
+        for partition in plan::consumed() {
+            // Also of an empty one: what arrives while nobody is there is ours.
+            let start = broker.committed(&partition).flatten();
+            assert!(start.is_some(), "no start of {partition:?} is committed");
+        }
         for instance in &self.instances {
             instance.check_empty();
             for partition in &instance.started {
