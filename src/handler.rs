@@ -222,3 +222,36 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// Thousands wait in the window; what a call needs is allocated once it has its permit.
+    #[test]
+    fn a_request_that_waits_takes_a_few_kilobytes() {
+        let (config, _) = Config::load(None, []).expect("the defaults are right");
+        let clock = Clock::system();
+        let services = Services::new(&config, clock.clone()).expect("a client");
+        let rules = Rules {
+            min_life: config.request.min_life,
+            sms_expiry: config.sms.expiry,
+            tenancy: Tenancy::default(),
+            sms_topic: config.topics.sms.clone(),
+            email_topic: config.topics.email.clone(),
+        };
+        let handler = OtpHandler::new(services, KnownTopics::default(), rules, clock);
+        let submission = Submission::default();
+        let context = Context {
+            deadline: EpochMs(0),
+            correlation_id: None,
+            traceparent: None,
+            tenant_header: None,
+            queue: Queue::Live,
+        };
+        let stop = CancellationToken::new();
+        let size = std::mem::size_of_val(&handler.handle(&submission, &context, &stop));
+        assert!(size <= 2560, "{size} bytes");
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,7 +17,8 @@ use crate::engine::output::Writer;
 use crate::engine::record::Reading;
 use crate::engine::retry::Tier;
 use crate::engine::state::Bounds;
-use crate::engine::{Engine, EngineError, Settings};
+use crate::engine::vitals::Vitals;
+use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
 use crate::known_topics::KnownTopics;
 use crate::topics::{Found, Role, catalog};
@@ -97,6 +99,38 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
     }
 }
 
+/// The engine at work, and the services that its handlers call.
+pub struct Service {
+    engine: Engine,
+    services: Services,
+}
+
+impl Service {
+    /// Signs of life.
+    #[must_use]
+    pub fn vitals(&self) -> Arc<Vitals> {
+        self.engine.vitals()
+    }
+
+    /// Cancelled when the engine cannot go on; [`Service::shut_down`] says why.
+    #[must_use]
+    pub fn failed(&self) -> CancellationToken {
+        self.engine.failed()
+    }
+
+    /// Stops intake, drains, commits, leaves the group, and ends what runs in the background.
+    ///
+    /// # Errors
+    ///
+    /// Why the engine had failed, if it had.
+    pub async fn shut_down(self, deadline: Duration) -> anyhow::Result<Drained> {
+        let Self { engine, services } = self;
+        let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline)).await;
+        services.close().await;
+        Ok(drained.context("the engine ended by a defect")??)
+    }
+}
+
 /// Starts the engine with the handler of OTP requests.
 ///
 /// # Errors
@@ -108,7 +142,7 @@ pub async fn start(
     topics: KnownTopics,
     clock: Clock,
     patience: Duration,
-) -> anyhow::Result<Engine> {
+) -> anyhow::Result<Service> {
     let services =
         Services::new(config, clock.clone()).context("the services' client could not be made")?;
     let rules = Rules {
@@ -122,19 +156,22 @@ pub async fn start(
         sms_topic: config.topics.sms.clone(),
         email_topic: config.topics.email.clone(),
     };
-    let handler = OtpHandler::new(services, topics.clone(), rules, clock.clone());
+    let handler = OtpHandler::new(services.clone(), topics.clone(), rules, clock.clone());
     let runtime = Handle::current();
     let started = tokio::task::spawn_blocking(move || {
         Engine::start(settings, handler, topics, clock, &runtime, patience)
     });
     let engine: Result<Engine, EngineError> =
         started.await.context("the engine could not be started")?;
-    Ok(engine?)
+    Ok(Service {
+        engine: engine?,
+        services,
+    })
 }
 
 /// Ends the process when a producer call hangs: librdkafka's look-up of a coordinator may never
 /// return when its broker dies. The next process takes the open transaction over.
-pub fn watch(vitals: Arc<crate::engine::vitals::Vitals>) {
+pub fn watch(vitals: Arc<Vitals>) {
     const LIMIT: Duration = Duration::from_secs(60);
     let watchdog = move || loop {
         std::thread::park_timeout(Duration::from_secs(1));

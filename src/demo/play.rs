@@ -35,7 +35,7 @@ impl<'a, W: Write> Play<'a, W> {
         Ok(Self {
             upstream: Upstream::new(&system.config)?,
             reader: Reader::new(&system.wanted, &system.config)?,
-            failed: system.engine.failed(),
+            failed: system.service.failed(),
             system,
             teller,
         })

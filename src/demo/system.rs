@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -12,10 +12,11 @@ use super::story;
 use crate::clock::Clock;
 use crate::config::{Config, KafkaProperties};
 use crate::egov::standin::{Script, Standin};
-use crate::engine::{Drained, Engine};
+use crate::engine::Drained;
 use crate::known_topics::KnownTopics;
+use crate::service::{self, Service};
 use crate::topics::{Found, TopicSpec};
-use crate::{service, telemetry, topology};
+use crate::{telemetry, topology};
 
 /// How long the engine may take to join its group. The mock cluster takes 3 s for the first.
 const JOIN: Duration = Duration::from_secs(30);
@@ -27,7 +28,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct System {
     pub(crate) config: Config,
     pub(crate) standin: Standin,
-    pub(crate) engine: Engine,
+    pub(crate) service: Service,
     pub(crate) wanted: Vec<(String, TopicSpec)>,
     /// How long it took to be ready.
     pub(crate) took: Duration,
@@ -70,14 +71,14 @@ impl System {
         let mut wanted = topology::wanted(&config)?;
         let starting = async {
             let found = cluster.create(&mut wanted, &config).await?;
-            start_engine(&config, &wanted, &found).await
+            start_service(&config, &wanted, &found).await
         };
-        let engine = tokio::select! {
-            engine = starting => engine,
+        let service = tokio::select! {
+            service = starting => service,
             () = stop.cancelled() => Err(anyhow!("ended by a signal before it had started")),
         };
-        let engine = match engine {
-            Ok(engine) => engine,
+        let service = match service {
+            Ok(service) => service,
             Err(error) => {
                 clear(&cluster, &wanted, &config).await;
                 return Err(error);
@@ -86,7 +87,7 @@ impl System {
         Ok(Self {
             config,
             standin,
-            engine,
+            service,
             wanted,
             took: started.elapsed(),
             cluster,
@@ -103,7 +104,7 @@ impl System {
 
     /// Ends everything in order: the engine, the services, Kafka.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
-        let ended = end_engine(self.engine, self.config.shutdown.deadline).await;
+        let ended = end_service(self.service, self.config.shutdown.deadline).await;
         clear(&self.cluster, &self.wanted, &self.config).await;
         self.standin.stop().await;
         ended
@@ -156,26 +157,26 @@ const TOPICS: [(&str, &str); 9] = [
     ("TOPICS__EMAIL", "notification.email"),
 ];
 
-async fn start_engine(
+async fn start_service(
     config: &Config,
     wanted: &Wanted,
     found: &HashMap<String, Found>,
-) -> anyhow::Result<Engine> {
+) -> anyhow::Result<Service> {
     let topics = KnownTopics::default();
     topics.set(wanted.iter().map(|(name, _)| name.clone()));
     let settings = service::engine_settings(config, found);
     let patience = config.kafka.startup_timeout;
-    let engine = service::start(config, settings, topics, Clock::system(), patience).await?;
-    if has_joined(&engine).await {
-        return Ok(engine);
+    let service = service::start(config, settings, topics, Clock::system(), patience).await?;
+    if has_joined(&service).await {
+        return Ok(service);
     }
-    end_engine(engine, config.shutdown.deadline).await?;
+    end_service(service, config.shutdown.deadline).await?;
     bail!("the engine took no requests within {JOIN:?}");
 }
 
 /// Whether the engine joins its group in time.
-async fn has_joined(engine: &Engine) -> bool {
-    let (vitals, failed) = (engine.vitals(), engine.failed());
+async fn has_joined(service: &Service) -> bool {
+    let (vitals, failed) = (service.vitals(), service.failed());
     let joined = async {
         while !vitals.has_joined() {
             tokio::time::sleep(ASK_AGAIN).await;
@@ -187,9 +188,8 @@ async fn has_joined(engine: &Engine) -> bool {
     }
 }
 
-async fn end_engine(engine: Engine, deadline: Duration) -> anyhow::Result<()> {
-    let ended = tokio::task::spawn_blocking(move || engine.shut_down(deadline));
-    match ended.await.context("the engine ended by a defect")?? {
+async fn end_service(service: Service, deadline: Duration) -> anyhow::Result<()> {
+    match service.shut_down(deadline).await? {
         Drained::Clean => Ok(()),
         Drained::CutShort => bail!("the engine did not come to its end within {deadline:?}"),
     }

@@ -156,7 +156,8 @@ impl Endpoint {
         let mut pauses = None;
         loop {
             let permit = self.permit(turn).await?;
-            let received = self.exchange(message).await;
+            // On the heap, so that the thousands that wait for a permit take less.
+            let received = Box::pin(self.exchange(message)).await;
             drop(permit);
             let now = client.clock.now();
             let judged = classify(self.service, &client.outage_messages, now, received, &parse);

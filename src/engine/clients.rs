@@ -85,7 +85,10 @@ impl Connection {
             .set("fetch.queue.backoff.ms", "10")
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
             .set("queued.min.messages", "2000")
-            .set("queued.max.messages.kbytes", "16384");
+            .set("queued.max.messages.kbytes", "16384")
+            // And in one answer, per partition, compressed: small JSON records grow tenfold. A
+            // larger record still comes, alone.
+            .set("max.partition.fetch.bytes", "131072");
         // Under the newer protocol the broker decides these.
         if self.properties.get("group.protocol") != Some("consumer") {
             config
@@ -109,6 +112,8 @@ impl Connection {
             .set("message.timeout.ms", &timeout)
             // The dead-letter topic takes a little more than the request topic, and so must we.
             .set("message.max.bytes", largest_record.to_string())
+            // What is delivered says so by no longer being in flight.
+            .set("delivery.report.only.error", "true")
             // The committer batches; waiting again would only add latency.
             .set("linger.ms", "0")
             .set("compression.type", "lz4")

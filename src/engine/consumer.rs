@@ -246,6 +246,7 @@ impl<H: Handler> Intake<H> {
             shared.cancel(&epochs);
             shared.state.end_revoke(std::slice::from_ref(&partition));
             shared.pending.insert(partition, Ask::Anew);
+            core.places_freed();
         }
     }
 
@@ -430,7 +431,7 @@ impl Callbacks {
         if !paused.is_empty() {
             tracing::info!(
                 partitions = paused.len(),
-                "waiting for another owner's open transaction"
+                "where they start is not known yet; asking again every second"
             );
             if let Err(error) = consumer.pause(&start::list(&paused)) {
                 tracing::debug!(%error, "pause");
@@ -472,6 +473,7 @@ impl Callbacks {
             });
             let epochs = shared.state.begin_revoke(partitions);
             shared.cancel(&epochs);
+            core.places_freed();
         }
         // In a lost assignment the broker decides by generation; waiting would help nobody.
         if !lost {

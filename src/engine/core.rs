@@ -78,6 +78,12 @@ impl Core {
         self.changed.notify_all();
     }
 
+    /// Places in the window got free: what is due goes before newly polled records.
+    pub(crate) fn places_freed(&self) {
+        self.retries.notify_one();
+        self.announce();
+    }
+
     /// Waits until `condition` holds, for at most `timeout`; whether it does.
     pub(crate) fn wait_until(
         &self,

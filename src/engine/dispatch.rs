@@ -140,7 +140,7 @@ impl<H: Handler> Head<H> {
             Some(outcome) => self.dispatcher.finish(ticket, outcome),
             None => {
                 self.dispatcher.core.lock().state.forget(&ticket);
-                self.dispatcher.core.announce();
+                self.dispatcher.core.places_freed();
             }
         }
         let next = self.dispatcher.core.lock().state.handled(lane);

@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Takes a partition in, in a new epoch.
+    /// Takes a partition in, in a new epoch; nothing is read from it while everything is given back.
     pub fn assign(&mut self, partition: Partition, origin: Origin, tracker: Tracker) -> Epoch {
         self.epochs += 1;
         let epoch = Epoch(self.epochs);
@@ -167,7 +167,7 @@ impl State {
             open: 0,
             parked: 0,
             held: false,
-            leaving: false,
+            leaving: self.stopping,
             skipped: 0,
             committed: None,
         };
@@ -386,9 +386,12 @@ impl State {
         }
     }
 
-    /// A poll returned nothing, and the position of `partition` was `position` then.
+    /// A poll returned nothing, and the position of `partition` was `position` then. Where nothing
+    /// is taken in any more it says nothing: what was polled since is not in the tracker.
     pub fn advance(&mut self, partition: &Partition, position: i64) {
-        if let Some(assigned) = self.assigned.get_mut(partition) {
+        if let Some(assigned) = self.assigned.get_mut(partition)
+            && !assigned.leaving
+        {
             assigned.tracker.advance(position);
         }
     }

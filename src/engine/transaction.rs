@@ -282,6 +282,7 @@ impl Committer {
             let current = shared.state.is_current(&finished.ticket);
             if !current {
                 shared.state.forget(&finished.ticket);
+                self.core.places_freed();
             }
             current
         });
@@ -401,7 +402,10 @@ impl Committer {
     fn drain(&self, producer: &Producer, started: Instant) -> Result<(), Trouble> {
         self.core.vitals.watch(|| {
             while producer.in_flight_count() > 0 {
-                producer.poll(Duration::from_millis(1));
+                // A poll with a time-out would spin through its last millisecond, and go on after
+                // the last record; only failures are reported, so there is little to poll for.
+                std::thread::park_timeout(Duration::from_micros(500));
+                producer.poll(Duration::ZERO);
                 if started.elapsed() >= BUDGET {
                     return Err(Trouble::Abort(KafkaError::Flush(
                         RDKafkaErrorCode::OperationTimedOut,
@@ -456,12 +460,9 @@ impl Committer {
             .state
             .committed(commits, batch.iter().map(|finished| &finished.ticket));
         batch.clear();
-        if shared.state.has_due() {
-            self.core.retries.notify_one();
-        }
         drop(shared);
         self.core.reachability.found();
-        self.core.announce();
+        self.core.places_freed();
     }
 
     fn close_transaction(&self) {
@@ -606,6 +607,7 @@ impl Committer {
                         .lock()
                         .state
                         .committed(Vec::new(), done.iter().map(|finished| &finished.ticket));
+                    self.core.places_freed();
                 }
             }
             // What is no longer ours need not be known.

@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use crate::cli::{EXIT_CUT_SHORT, EXIT_SECOND_SIGNAL};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::engine::Drained;
 use crate::engine::admin::{Admin, AdminError};
-use crate::engine::{Drained, Engine};
 use crate::known_topics::KnownTopics;
+use crate::service::{self, Service};
 use crate::topics::{self, Found, Item, Owner, Role, State};
-use crate::{health, service, topology};
+use crate::{health, topology};
 
 /// One question to the cluster at start may take this long.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ pub async fn run(config: &Config) -> anyhow::Result<i32> {
             return Ok(0);
         }
     };
-    let failed = running.engine.failed();
+    let failed = running.service.failed();
     tokio::select! {
         () = signals.next() => tracing::info!("signal received: finishing what was begun"),
         () = failed.cancelled() => {}
@@ -46,7 +47,7 @@ pub async fn run(config: &Config) -> anyhow::Result<i32> {
 }
 
 struct Running {
-    engine: Engine,
+    service: Service,
     servers: TaskTracker,
     stop: CancellationToken,
 }
@@ -63,8 +64,8 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     topics.set(admin.list_topics().await?);
     let settings = service::engine_settings(config, &found);
     let left = deadline.saturating_duration_since(Instant::now());
-    let engine = service::start(config, settings, topics, Clock::system(), left).await?;
-    service::watch(engine.vitals());
+    let service = service::start(config, settings, topics, Clock::system(), left).await?;
+    service::watch(service.vitals());
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
     if config.http.enabled {
         let listener = listen(config.http.port, "http.port").await?;
@@ -80,12 +81,12 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     tracing::info!(port = listener.local_addr()?.port(), "management");
     servers.spawn(report(health::serve_management(
         listener,
-        engine.vitals(),
+        service.vitals(),
         stop.clone(),
     )));
     introduce(config);
     Ok(Running {
-        engine,
+        service,
         servers,
         stop,
     })
@@ -95,10 +96,8 @@ async fn end(config: &Config, running: Running, mut signals: Signals) -> anyhow:
     let deadline = config.shutdown.deadline;
     running.stop.cancel();
     running.servers.close();
-    let engine = running.engine;
-    let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline));
     let drained = tokio::select! {
-        drained = drained => drained.context("the engine ended by a defect")?,
+        drained = running.service.shut_down(deadline) => drained,
         () = tokio::time::sleep(deadline) => Ok(Drained::CutShort),
         () = signals.next() => {
             tracing::warn!("second signal: ending at once; what was begun will be handled again");
