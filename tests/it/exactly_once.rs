@@ -8,7 +8,7 @@ use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Call, Fault};
 
 use crate::kafka::wait_until;
-use crate::traffic::{Chance, Traffic, otps_created, wait_for_progress};
+use crate::traffic::{Chance, Traffic, otps_created, wait_for_calls};
 use crate::world::{Setup, World};
 
 /// A killed process's partitions come back after this.
@@ -32,8 +32,9 @@ fn processes_killed_at_random_moments_lose_nothing_and_send_nothing_twice() {
     let traffic = Traffic::of(150);
     let mut processes: Vec<_> = INSTANCES.iter().map(|name| world.start(name)).collect();
     for _ in 0..KILLS {
+        let moment = world.egov.calls(Service::Otp) + 1 + chance.below(350);
         traffic.publish(&world, 400);
-        wait_for_progress(&world, 1 + chance.below(350));
+        wait_for_calls(&world, moment);
         let victim = chance.below(INSTANCES.len());
         processes[victim].kill();
         // Half of them come back at once, the others when the next one dies.
@@ -153,7 +154,7 @@ fn a_frozen_process_that_comes_back_sends_nothing_of_what_others_took_over() {
     let frozen = world.start("a");
     let _other = world.start("b");
     traffic.publish(&world, 600);
-    wait_for_progress(&world, 100);
+    wait_for_calls(&world, 100);
     frozen.freeze();
     traffic.publish(&world, 200);
     // The other one has all partitions: everything is done without the frozen one, but for what

@@ -7,7 +7,7 @@ use user_otp::egov::standin::{Behaviour, Fault};
 
 use crate::broker::Broker;
 use crate::kafka::wait_until;
-use crate::traffic::{Traffic, otps_created, wait_for_progress};
+use crate::traffic::{Traffic, otps_created, wait_for_calls, wait_for_progress};
 use crate::world::{Setup, World};
 
 /// On a busy machine a heartbeat may be late: nobody may be thrown out here.
@@ -77,7 +77,7 @@ fn sigterm_under_load_finishes_what_has_begun_and_leaves_the_rest() {
     let mut process = world.spawn_with("a", &few_calls);
     process.wait_ready();
     traffic.publish(&world, 800);
-    wait_for_progress(&world, 50);
+    wait_for_calls(&world, 50);
     assert!(process.terminate().success(), "it ends in order");
     let (done, created) = (world.outcomes().len(), otps_created(&world));
     assert_eq!(done, created, "every OTP that was created is committed");

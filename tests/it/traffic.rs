@@ -7,7 +7,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use user_otp::egov::Service;
 
-use crate::kafka::{Record, wait_until};
+use crate::kafka::{Record, wait_for};
 use crate::request::Request;
 use crate::world::World;
 
@@ -115,9 +115,19 @@ pub(crate) fn otps_created(world: &World) -> usize {
 /// Waits until so many OTPs more are created: the load flows.
 #[track_caller]
 pub(crate) fn wait_for_progress(world: &World, more: usize) {
-    let before = world.egov.calls(Service::Otp);
-    wait_until("the requests flow", || {
-        world.egov.calls(Service::Otp) >= before + more
+    wait_for_calls(world, world.egov.calls(Service::Otp) + more);
+}
+
+/// Waits until egov-otp was called so often.
+#[track_caller]
+pub(crate) fn wait_for_calls(world: &World, calls: usize) {
+    wait_for("the requests flow", || {
+        let so_far = world.egov.calls(Service::Otp);
+        if so_far >= calls {
+            Ok(())
+        } else {
+            Err((so_far, calls))
+        }
     });
 }
 
