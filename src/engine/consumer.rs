@@ -46,7 +46,7 @@ pub(crate) struct Intake<H> {
     pub(crate) consumer: Arc<Consumer>,
     pub(crate) dispatcher: Arc<Dispatcher<H>>,
     /// Where pending partitions start, from the keeper.
-    pub(crate) answers: Receiver<(Partition, Answer)>,
+    pub(crate) answers: Receiver<(u64, Partition, Answer)>,
     /// How long the end may take, once there is one.
     pub(crate) drain_for: Receiver<Duration>,
 }
@@ -245,7 +245,7 @@ impl<H: Handler> Intake<H> {
             let epochs = shared.state.begin_revoke(std::slice::from_ref(&partition));
             shared.cancel(&epochs);
             shared.state.end_revoke(std::slice::from_ref(&partition));
-            shared.pending.insert(partition, Ask::Anew);
+            shared.ask(partition, Ask::Anew);
             core.places_freed();
         }
     }
@@ -253,8 +253,9 @@ impl<H: Handler> Intake<H> {
     /// Starts pending partitions whose answer has come.
     fn take_answers(&self) {
         let core = &self.dispatcher.core;
-        while let Ok((partition, answer)) = self.answers.try_recv() {
-            if !core.lock().pending.contains_key(&partition) {
+        while let Ok((question, partition, answer)) = self.answers.try_recv() {
+            let asked = core.lock().pending.get(&partition).copied();
+            if asked.is_none_or(|pending| pending.question != question) {
                 continue;
             }
             match answer {
@@ -436,11 +437,10 @@ impl Callbacks {
             if let Err(error) = consumer.pause(&start::list(&paused)) {
                 tracing::debug!(%error, "pause");
             }
-            self.core.lock().pending.extend(
-                paused
-                    .into_iter()
-                    .map(|partition| (partition, Ask::Committed)),
-            );
+            let mut shared = self.core.lock();
+            paused
+                .into_iter()
+                .for_each(|partition| shared.ask(partition, Ask::Committed));
         }
         started
             .into_iter()

@@ -35,13 +35,22 @@ pub(crate) struct Core {
     pub(crate) failed: CancellationToken,
 }
 
+/// A partition whose start is not known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pending {
+    pub(crate) ask: Ask,
+    /// Never used again.
+    pub(crate) question: u64,
+}
+
 /// Behind the lock.
 pub(crate) struct Shared {
     pub(crate) state: State,
     /// Cancelled when an epoch ends: its handlers stop waiting for permits.
     pub(crate) tokens: HashMap<Epoch, CancellationToken>,
     /// Assigned, paused, and not started: it is not known where.
-    pub(crate) pending: HashMap<Partition, Ask>,
+    pub(crate) pending: HashMap<Partition, Pending>,
+    questions: u64,
     /// From the decision what a transaction commits until it is known whether it did.
     pub(crate) transaction_open: bool,
 }
@@ -58,6 +67,7 @@ impl Core {
                 state,
                 tokens: HashMap::new(),
                 pending: HashMap::new(),
+                questions: 0,
                 transaction_open: false,
             }),
             changed: Condvar::new(),
@@ -122,6 +132,14 @@ impl Core {
 }
 
 impl Shared {
+    /// Notes that it is to be asked where `partition` starts. An answer to an earlier question,
+    /// asked before the partition was lost and came back, does not count.
+    pub(crate) fn ask(&mut self, partition: Partition, ask: Ask) {
+        self.questions += 1;
+        let question = self.questions;
+        self.pending.insert(partition, Pending { ask, question });
+    }
+
     /// Cancels what waits for permits in `epochs`.
     pub(crate) fn cancel(&mut self, epochs: &[Epoch]) {
         for epoch in epochs {

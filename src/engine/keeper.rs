@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 
 use super::consumer::Consumer;
-use super::core::Core;
+use super::core::{Core, Pending};
 use super::start::{self, Answer};
 use super::state::Partition;
 use crate::known_topics::KnownTopics;
@@ -24,7 +24,7 @@ pub(crate) fn run(
     core: &Core,
     consumer: &Consumer,
     topics: &KnownTopics,
-    answers: &Sender<(Partition, Answer)>,
+    answers: &Sender<(u64, Partition, Answer)>,
 ) {
     let mut topics_read = Instant::now();
     loop {
@@ -36,12 +36,12 @@ pub(crate) fn run(
             .lock()
             .pending
             .iter()
-            .map(|(one, ask)| (one.clone(), *ask))
+            .map(|(one, pending)| (one.clone(), *pending))
             .collect();
         // One by one: a single pending transaction holds back the answer for all that are asked with it.
-        for ask in pending {
-            for answer in start::look_up(consumer, &[ask], PATIENCE) {
-                if answers.send(answer).is_err() {
+        for (partition, Pending { ask, question }) in pending {
+            for (partition, answer) in start::look_up(consumer, &[(partition, ask)], PATIENCE) {
+                if answers.send((question, partition, answer)).is_err() {
                     return;
                 }
             }

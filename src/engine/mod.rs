@@ -56,6 +56,7 @@ mod keeper;
 pub mod lanes;
 pub mod offsets;
 pub mod output;
+mod producer;
 pub mod record;
 pub mod retry;
 mod start;

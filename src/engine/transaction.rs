@@ -22,20 +22,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::error::KafkaError;
 
-use super::clients::{Deliveries, TRANSACTION_TIMEOUT, Undelivered};
+use super::EngineError;
+use super::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use super::consumer::Consumer;
 use super::core::Core;
 use super::output::{EXPIRED, Outgoing, Writer};
+use super::producer::{CALL, Transactions, Written, is_fence, is_record_fault, is_topic_fault};
 use super::start;
 use super::state::{Commit, Partition, Ticket};
 use super::tag::Found;
-use super::{EngineError, Stopped};
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 
 /// What the committer is told.
@@ -55,12 +53,6 @@ pub(crate) struct Finished {
     pub(crate) records: Vec<Outgoing>,
 }
 
-/// The time for one operation, retries included; then the producer is built anew.
-const BUDGET: Duration = Duration::from_secs(20);
-
-/// The time for one call of the library.
-const CALL: Duration = Duration::from_secs(5);
-
 /// A commit point that moved without results is committed this often at most.
 const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 
@@ -70,33 +62,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Two fences within this time, with no timeout of our own, are another process with our id.
 const FENCE_WINDOW: Duration = Duration::from_secs(60);
 
-type Producer = BaseProducer<Deliveries>;
-
-/// How an operation on the producer ended, when it did not go well.
-#[derive(Debug)]
-enum Trouble {
-    Abort(KafkaError),
-    Rebuild(Option<KafkaError>),
-}
-
-/// How a transaction ended.
-enum End {
-    Committed,
-    /// Nothing to commit, or not now.
-    Idle,
-    /// Aborted; try again.
-    Aborted,
-    /// Aborted because of these deliveries.
-    Undelivered(Vec<Undelivered>),
-    Rebuild(Option<KafkaError>),
-}
-
 pub(crate) struct Committer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
     writer: Arc<Writer>,
     notes: Receiver<Note>,
-    producer: Option<Producer>,
+    producer: Option<Transactions>,
     /// Results in the order they came.
     queue: VecDeque<Finished>,
     /// How many go into the next transaction.
@@ -134,7 +105,9 @@ impl Committer {
             ending: false,
         };
         let deadline = Instant::now() + patience;
-        committer.open_producer(|| Instant::now() >= deadline)?;
+        committer.producer = Some(Transactions::open(&committer.core, || {
+            Instant::now() >= deadline
+        })?);
         Ok(committer)
     }
 
@@ -150,7 +123,7 @@ impl Committer {
             let size = self.queue.len().min(self.cap);
             let mut batch: Vec<_> = self.queue.drain(..size).collect();
             let end = self.transact(&mut batch, offsets_due);
-            let clean = matches!(end, End::Committed | End::Idle) && batch.is_empty();
+            let clean = matches!(end, None | Some(Written::Committed)) && batch.is_empty();
             self.follow_up(end, batch);
             if self.ending && clean && self.queue.is_empty() {
                 return;
@@ -183,19 +156,19 @@ impl Committer {
         true
     }
 
-    fn follow_up(&mut self, end: End, mut batch: Vec<Finished>) {
+    fn follow_up(&mut self, end: Option<Written>, mut batch: Vec<Finished>) {
         let aborted = match end {
-            End::Committed => {
+            Some(Written::Committed) => {
                 self.cap = (self.cap * 2).min(self.core.settings.batch);
                 false
             }
-            End::Idle => !batch.is_empty(),
-            End::Aborted => true,
-            End::Undelivered(failed) => {
+            None => !batch.is_empty(),
+            Some(Written::Aborted) => true,
+            Some(Written::Undelivered(failed)) => {
                 self.part(&mut batch, &failed);
                 true
             }
-            End::Rebuild(error) => {
+            Some(Written::Rebuild(error)) => {
                 self.rebuild(error, &mut batch);
                 true
             }
@@ -208,42 +181,37 @@ impl Committer {
         }
     }
 
-    /// One transaction. What it committed, or dropped, is gone from `batch` afterwards.
-    fn transact(&mut self, batch: &mut Vec<Finished>, offsets_due: bool) -> End {
+    /// One transaction; none when there is nothing to commit, or not now. What it committed, or
+    /// dropped, is gone from `batch` afterwards.
+    fn transact(&mut self, batch: &mut Vec<Finished>, offsets_due: bool) -> Option<Written> {
         self.expire(batch);
-        let Some(producer) = self.producer.take() else {
-            return End::Rebuild(None);
-        };
-        let decided = self.decide(batch, offsets_due);
-        let end = match decided {
-            None => End::Idle,
-            Some((metadata, commits)) => {
-                let started = Instant::now();
-                let end = self.write(&producer, &metadata, batch, &commits, started);
-                if matches!(end, End::Committed) {
-                    let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());
-                    tracing::debug!(results, offsets, ?took, "transaction committed");
-                    self.committed(commits, batch);
-                    if offsets_due {
-                        self.offsets_committed = Instant::now();
-                        self.assigned = false;
-                    }
-                }
-                if !matches!(end, End::Rebuild(_)) {
-                    self.close_transaction();
-                } else if started.elapsed() >= TRANSACTION_TIMEOUT {
-                    // The broker timed the transaction out, which looks exactly like a fence.
-                    self.fences.clear();
-                }
-                end
-            }
-        };
-        if matches!(end, End::Idle) {
+        let Some((metadata, commits)) = self.decide(batch, offsets_due) else {
             self.offsets_committed = Instant::now();
             self.assigned &= self.consumer.assignment_lost();
+            return None;
+        };
+        let started = Instant::now();
+        let end = match &self.producer {
+            Some(producer) => producer.write(&metadata, batch, &commits, started),
+            None => Written::Rebuild(None),
+        };
+        match &end {
+            Written::Committed => {
+                let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());
+                tracing::debug!(results, offsets, ?took, "transaction committed");
+                self.committed(commits, batch);
+                self.close_transaction();
+                if offsets_due {
+                    self.offsets_committed = Instant::now();
+                    self.assigned = false;
+                }
+            }
+            Written::Aborted | Written::Undelivered(_) => self.close_transaction(),
+            // The broker timed the transaction out, which looks exactly like a fence.
+            Written::Rebuild(_) if started.elapsed() >= TRANSACTION_TIMEOUT => self.fences.clear(),
+            Written::Rebuild(_) => {}
         }
-        self.producer = Some(producer);
-        end
+        Some(end)
     }
 
     /// Looks at the deadlines again: a late OTP is worse than none.
@@ -307,151 +275,6 @@ impl Committer {
         let metadata = self.consumer.group_metadata()?;
         shared.transaction_open = true;
         Some((metadata, commits))
-    }
-
-    fn write(
-        &self,
-        producer: &Producer,
-        metadata: &ConsumerGroupMetadata,
-        batch: &[Finished],
-        commits: &[Commit],
-        started: Instant,
-    ) -> End {
-        producer.context().take_failed();
-        let written = self
-            .call(started, || producer.begin_transaction())
-            .and_then(|()| self.send_all(producer, batch))
-            .and_then(|()| {
-                let offsets = offsets(commits)?;
-                self.call(started, || {
-                    producer.send_offsets_to_transaction(&offsets, metadata, CALL)
-                })
-            })
-            .and_then(|()| self.drain(producer, started));
-        let failed = producer.context().take_failed();
-        let written = if failed.is_empty() {
-            written
-        } else {
-            written.and(Err(Trouble::Abort(undelivered(&failed))))
-        };
-        match written.and_then(|()| self.call(started, || producer.commit_transaction(CALL))) {
-            Ok(()) => End::Committed,
-            Err(Trouble::Rebuild(error)) => End::Rebuild(error),
-            Err(Trouble::Abort(error)) => {
-                tracing::debug!(%error, "transaction aborted");
-                match self.abort(producer) {
-                    Err(trouble) => End::Rebuild(match trouble {
-                        Trouble::Abort(error) => Some(error),
-                        Trouble::Rebuild(error) => error,
-                    }),
-                    Ok(()) if failed.is_empty() => End::Aborted,
-                    Ok(()) => End::Undelivered(failed),
-                }
-            }
-        }
-    }
-
-    fn send_all(&self, producer: &Producer, batch: &[Finished]) -> Result<(), Trouble> {
-        for (result, finished) in batch.iter().enumerate() {
-            for record in &finished.records {
-                self.send(producer, result, record)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&self, producer: &Producer, result: usize, record: &Outgoing) -> Result<(), Trouble> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for header in &record.headers {
-            headers = headers.insert(Header {
-                key: &header.name,
-                value: header.value.as_ref(),
-            });
-        }
-        let mut outgoing =
-            BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, result).headers(headers);
-        outgoing.key = record.key.as_deref();
-        outgoing.payload = record.value.as_deref();
-        let deadline = Instant::now() + BUDGET;
-        loop {
-            let Err((error, back)) = producer.send(outgoing) else {
-                return Ok(());
-            };
-            match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
-                    outgoing = back;
-                    producer.poll(Duration::from_millis(5));
-                }
-                Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    producer.context().fail(Undelivered {
-                        result,
-                        topic: record.topic.to_string(),
-                        code,
-                    });
-                    return Ok(());
-                }
-                Some(_) | None if producer.client().fatal_error().is_some() => {
-                    return Err(Trouble::Rebuild(Some(error)));
-                }
-                Some(_) | None => return Err(Trouble::Abort(error)),
-            }
-        }
-    }
-
-    /// Waits until every record is acknowledged: a commit with records in flight takes 100 ms.
-    fn drain(&self, producer: &Producer, started: Instant) -> Result<(), Trouble> {
-        self.core.vitals.watch(|| {
-            while producer.in_flight_count() > 0 {
-                // A poll with a time-out would spin through its last millisecond, and go on after
-                // the last record; only failures are reported, so there is little to poll for.
-                std::thread::park_timeout(Duration::from_micros(500));
-                producer.poll(Duration::ZERO);
-                if started.elapsed() >= BUDGET {
-                    return Err(Trouble::Abort(KafkaError::Flush(
-                        RDKafkaErrorCode::OperationTimedOut,
-                    )));
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// With records outstanding an abort blocks: they are purged first.
-    fn abort(&self, producer: &Producer) -> Result<(), Trouble> {
-        let started = Instant::now();
-        producer.purge(PurgeConfig::default().queue().inflight());
-        self.drain(producer, started)?;
-        producer.context().take_failed();
-        self.call(started, || producer.abort_transaction(CALL))
-    }
-
-    /// One operation of the producer: the same call again while it is retriable and within budget.
-    fn call(
-        &self,
-        started: Instant,
-        operation: impl Fn() -> Result<(), KafkaError>,
-    ) -> Result<(), Trouble> {
-        loop {
-            let Err(error) = self.core.vitals.watch(&operation) else {
-                return Ok(());
-            };
-            let retriable = if let KafkaError::Transaction(flags) = &error {
-                if flags.is_fatal() {
-                    return Err(Trouble::Rebuild(Some(error)));
-                }
-                if flags.txn_requires_abort() {
-                    return Err(Trouble::Abort(error));
-                }
-                flags.is_retriable()
-            } else {
-                // The commit has not been sent; it may be called again.
-                matches!(error, KafkaError::Flush(_))
-            };
-            if !retriable || started.elapsed() >= BUDGET {
-                return Err(Trouble::Rebuild(Some(error)));
-            }
-            tracing::debug!(%error, "producer call repeated");
-        }
     }
 
     fn committed(&self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
@@ -555,11 +378,11 @@ impl Committer {
             let id = self.core.settings.connection.transactional_id();
             return self.core.fail(EngineError::TwoProcesses { id });
         }
+        // The old one goes first: its open transaction is ended by taking the id over.
         self.producer = None;
-        let core = Arc::clone(&self.core);
-        let opened = self.open_producer(|| core.failed.is_cancelled());
-        if opened.is_err() {
-            return;
+        match Transactions::open(&self.core, || self.core.failed.is_cancelled()) {
+            Ok(producer) => self.producer = Some(producer),
+            Err(_) => return,
         }
         self.strike_out_committed(batch);
         self.close_transaction();
@@ -615,29 +438,6 @@ impl Committer {
             partitions.retain(|partition| shared.state.next_offset(partition).is_some());
         }
     }
-
-    fn open_producer(&mut self, give_up: impl Fn() -> bool) -> Result<(), EngineError> {
-        let settings = &self.core.settings;
-        let config = settings.connection.producer(settings.largest_record);
-        loop {
-            let context = Deliveries::new(Arc::clone(&self.core.reachability));
-            let producer: Producer = config
-                .create_with_context(context)
-                .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
-            let opened = self.core.vitals.watch(|| producer.init_transactions(CALL));
-            match opened {
-                Ok(()) => {
-                    self.producer = Some(producer);
-                    return Ok(());
-                }
-                Err(error) if give_up() => {
-                    return Err(EngineError::Unreachable(Stopped::from(&error)));
-                }
-                Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
-            }
-            self.core.wait_until(PAUSE, |_| false);
-        }
-    }
 }
 
 fn unavailable() -> Setback {
@@ -646,59 +446,4 @@ fn unavailable() -> Setback {
         stage: Stage::Publish,
         retry_after: None,
     }
-}
-
-fn offsets(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
-    // A fresh list each time: setting metadata twice on one element leaks.
-    let mut list = TopicPartitionList::with_capacity(commits.len());
-    for commit in commits {
-        let mut element = list.add_partition(&commit.partition.topic, commit.partition.number);
-        element
-            .set_offset(rdkafka::Offset::Offset(commit.tag.commit_point))
-            .map_err(Trouble::Abort)?;
-        element.set_metadata(commit.tag.encode());
-    }
-    Ok(list)
-}
-
-fn undelivered(failed: &[Undelivered]) -> KafkaError {
-    KafkaError::MessageProduction(
-        failed
-            .first()
-            .map_or(RDKafkaErrorCode::Fail, |one| one.code),
-    )
-}
-
-/// The fault of one record, whenever it is sent.
-fn is_record_fault(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::InvalidMessageSize
-            | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp
-    )
-}
-
-/// The fault of a topic that is away, forbidden, or was never there.
-fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::InvalidTopic
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-    )
-}
-
-fn is_fence(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::Fenced
-                | RDKafkaErrorCode::ProducerFenced
-                | RDKafkaErrorCode::InvalidProducerEpoch
-        )
-    )
 }

@@ -389,6 +389,7 @@ impl Kafka {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.broker)
             .set("transactional.id", format!("{group}-vanished"))
+            .set("transaction.timeout.ms", "600000")
             .create()
             .expect("a producer");
         producer

@@ -1,0 +1,285 @@
+//! The transactional producer: one transaction at a time, from one thread, and how its errors
+//! are told apart. An error is judged by its flags, never by its code; [`Written`] says what follows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+
+use super::clients::{Deliveries, Undelivered};
+use super::core::Core;
+use super::output::Outgoing;
+use super::state::Commit;
+use super::transaction::Finished;
+use super::vitals::Vitals;
+use super::{EngineError, Stopped};
+
+/// The time for one operation, retries included; then the producer is built anew.
+const BUDGET: Duration = Duration::from_secs(20);
+
+/// The time for one call of the library.
+pub(crate) const CALL: Duration = Duration::from_secs(5);
+
+/// Between two attempts to take the transactional id over.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How a transaction ended.
+pub(crate) enum Written {
+    Committed,
+    /// Aborted; what is still ours goes into the next one.
+    Aborted,
+    /// Aborted because of these deliveries.
+    Undelivered(Vec<Undelivered>),
+    /// Fatal, or over budget: whether it was committed is not known.
+    Rebuild(Option<KafkaError>),
+}
+
+/// How an operation ended, when it did not go well.
+#[derive(Debug)]
+enum Trouble {
+    Abort(KafkaError),
+    Rebuild(Option<KafkaError>),
+}
+
+/// A producer that holds our transactional id.
+pub(crate) struct Transactions {
+    producer: BaseProducer<Deliveries>,
+    vitals: Arc<Vitals>,
+}
+
+impl Transactions {
+    /// Takes the transactional id over, which ends whatever was left open under it, for as long as it
+    /// takes.
+    ///
+    /// # Errors
+    ///
+    /// When the producer cannot be created, or it is time to give up.
+    pub(crate) fn open(core: &Core, give_up: impl Fn() -> bool) -> Result<Self, EngineError> {
+        let settings = &core.settings;
+        let config = settings.connection.producer(settings.largest_record);
+        loop {
+            let context = Deliveries::new(Arc::clone(&core.reachability));
+            let producer: BaseProducer<Deliveries> = config
+                .create_with_context(context)
+                .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
+            match core.vitals.watch(|| producer.init_transactions(CALL)) {
+                Ok(()) => {
+                    let vitals = Arc::clone(&core.vitals);
+                    return Ok(Self { producer, vitals });
+                }
+                Err(error) if give_up() => {
+                    return Err(EngineError::Unreachable(Stopped::from(&error)));
+                }
+                Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
+            }
+            core.wait_until(PAUSE, |_| false);
+        }
+    }
+
+    /// One transaction: these results' records, and the offsets that they finish.
+    pub(crate) fn write(
+        &self,
+        metadata: &ConsumerGroupMetadata,
+        batch: &[Finished],
+        commits: &[Commit],
+        started: Instant,
+    ) -> Written {
+        self.producer.context().take_failed();
+        let written = self
+            .call(started, || self.producer.begin_transaction())
+            .and_then(|()| self.send_all(batch))
+            .and_then(|()| {
+                let offsets = offsets(commits)?;
+                self.call(started, || {
+                    self.producer
+                        .send_offsets_to_transaction(&offsets, metadata, CALL)
+                })
+            })
+            .and_then(|()| self.drain(started));
+        let failed = self.producer.context().take_failed();
+        let written = if failed.is_empty() {
+            written
+        } else {
+            written.and(Err(Trouble::Abort(undelivered(&failed))))
+        };
+        match written.and_then(|()| self.call(started, || self.producer.commit_transaction(CALL))) {
+            Ok(()) => Written::Committed,
+            Err(Trouble::Rebuild(error)) => Written::Rebuild(error),
+            Err(Trouble::Abort(error)) => {
+                tracing::debug!(%error, "transaction aborted");
+                match self.abort() {
+                    Err(trouble) => Written::Rebuild(match trouble {
+                        Trouble::Abort(error) => Some(error),
+                        Trouble::Rebuild(error) => error,
+                    }),
+                    Ok(()) if failed.is_empty() => Written::Aborted,
+                    Ok(()) => Written::Undelivered(failed),
+                }
+            }
+        }
+    }
+
+    fn send_all(&self, batch: &[Finished]) -> Result<(), Trouble> {
+        for (result, finished) in batch.iter().enumerate() {
+            for record in &finished.records {
+                self.send(result, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, result: usize, record: &Outgoing) -> Result<(), Trouble> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for header in &record.headers {
+            headers = headers.insert(Header {
+                key: &header.name,
+                value: header.value.as_ref(),
+            });
+        }
+        let mut outgoing =
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, result).headers(headers);
+        outgoing.key = record.key.as_deref();
+        outgoing.payload = record.value.as_deref();
+        let deadline = Instant::now() + BUDGET;
+        loop {
+            let Err((error, back)) = self.producer.send(outgoing) else {
+                return Ok(());
+            };
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) if Instant::now() < deadline => {
+                    outgoing = back;
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    self.producer.context().fail(Undelivered {
+                        result,
+                        topic: record.topic.to_string(),
+                        code,
+                    });
+                    return Ok(());
+                }
+                Some(_) | None if self.producer.client().fatal_error().is_some() => {
+                    return Err(Trouble::Rebuild(Some(error)));
+                }
+                Some(_) | None => return Err(Trouble::Abort(error)),
+            }
+        }
+    }
+
+    /// Waits until every record is acknowledged: a commit with records in flight takes 100 ms.
+    fn drain(&self, started: Instant) -> Result<(), Trouble> {
+        self.vitals.watch(|| {
+            while self.producer.in_flight_count() > 0 {
+                // A poll with a time-out would spin through its last millisecond, and go on after
+                // the last record; only failures are reported, so there is little to poll for.
+                std::thread::park_timeout(Duration::from_micros(500));
+                self.producer.poll(Duration::ZERO);
+                if started.elapsed() >= BUDGET {
+                    return Err(Trouble::Abort(KafkaError::Flush(
+                        RDKafkaErrorCode::OperationTimedOut,
+                    )));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// With records outstanding an abort blocks: they are purged first.
+    fn abort(&self) -> Result<(), Trouble> {
+        let started = Instant::now();
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
+        self.drain(started)?;
+        self.producer.context().take_failed();
+        self.call(started, || self.producer.abort_transaction(CALL))
+    }
+
+    /// One operation of the producer: the same call again while it is retriable and within budget.
+    fn call(
+        &self,
+        started: Instant,
+        operation: impl Fn() -> Result<(), KafkaError>,
+    ) -> Result<(), Trouble> {
+        loop {
+            let Err(error) = self.vitals.watch(&operation) else {
+                return Ok(());
+            };
+            let retriable = if let KafkaError::Transaction(flags) = &error {
+                if flags.is_fatal() {
+                    return Err(Trouble::Rebuild(Some(error)));
+                }
+                if flags.txn_requires_abort() {
+                    return Err(Trouble::Abort(error));
+                }
+                flags.is_retriable()
+            } else {
+                // The commit has not been sent; it may be called again.
+                matches!(error, KafkaError::Flush(_))
+            };
+            if !retriable || started.elapsed() >= BUDGET {
+                return Err(Trouble::Rebuild(Some(error)));
+            }
+            tracing::debug!(%error, "producer call repeated");
+        }
+    }
+}
+
+fn offsets(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
+    // A fresh list each time: setting metadata twice on one element leaks.
+    let mut list = TopicPartitionList::with_capacity(commits.len());
+    for commit in commits {
+        let mut element = list.add_partition(&commit.partition.topic, commit.partition.number);
+        element
+            .set_offset(rdkafka::Offset::Offset(commit.tag.commit_point))
+            .map_err(Trouble::Abort)?;
+        element.set_metadata(commit.tag.encode());
+    }
+    Ok(list)
+}
+
+fn undelivered(failed: &[Undelivered]) -> KafkaError {
+    KafkaError::MessageProduction(
+        failed
+            .first()
+            .map_or(RDKafkaErrorCode::Fail, |one| one.code),
+    )
+}
+
+/// The fault of one record, whenever it is sent.
+pub(crate) fn is_record_fault(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+    )
+}
+
+/// The fault of a topic that is away, forbidden, or was never there.
+pub(crate) fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+    )
+}
+
+/// Somebody else holds our id now, or a broker timed our transaction out.
+pub(crate) fn is_fence(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+        )
+    )
+}
