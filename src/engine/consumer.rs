@@ -41,6 +41,9 @@ const HOLD_WITHOUT_POLL: Duration = Duration::from_secs(1);
 /// How long the assign callback may wait for committed offsets.
 const ASSIGN_WAIT: Duration = Duration::from_secs(1);
 
+/// Between two questions within that time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Runs until the engine is to end, then drains.
 pub(crate) struct Intake<H> {
     pub(crate) consumer: Arc<Consumer>,
@@ -391,15 +394,7 @@ impl Callbacks {
     }
 
     fn assign(&self, consumer: &Consumer, partitions: &[Partition]) {
-        let asks: Vec<_> = partitions
-            .iter()
-            .map(|partition| (partition.clone(), Ask::Committed))
-            .collect();
-        let answers = if asks.is_empty() {
-            Vec::new()
-        } else {
-            start::look_up(consumer, &asks, ASSIGN_WAIT)
-        };
+        let answers = self.look_up(consumer, partitions);
         let (mut list, mut paused, mut started) =
             (TopicPartitionList::new(), Vec::new(), Vec::new());
         for (partition, answer) in answers {
@@ -461,6 +456,33 @@ impl Callbacks {
                 "partitions assigned"
             );
         }
+    }
+
+    /// Where these start, asked for at most [`ASSIGN_WAIT`]: the leader of a partition that was just
+    /// created is not known for a moment.
+    fn look_up(&self, consumer: &Consumer, partitions: &[Partition]) -> Vec<(Partition, Answer)> {
+        let deadline = Instant::now() + ASSIGN_WAIT;
+        let (mut answers, mut open) = (Vec::new(), partitions.to_vec());
+        while !open.is_empty() {
+            let asks: Vec<_> = open.into_iter().map(|one| (one, Ask::Committed)).collect();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (pending, known): (Vec<_>, Vec<_>) = start::look_up(consumer, &asks, left)
+                .into_iter()
+                .partition(|(_, answer)| matches!(answer, Answer::Pending));
+            answers.extend(known);
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                answers.extend(pending);
+                break;
+            }
+            open = pending
+                .into_iter()
+                .map(|(partition, _)| partition)
+                .collect();
+            if !open.is_empty() {
+                self.core.wait_until(LOOK_AGAIN, |_| false);
+            }
+        }
+        answers
     }
 
     fn revoke(&self, consumer: &Consumer, partitions: &[Partition]) {
