@@ -248,8 +248,11 @@ impl<H: Handler> Intake<H> {
             let epochs = shared.state.begin_revoke(std::slice::from_ref(&partition));
             shared.cancel(&epochs);
             shared.state.end_revoke(std::slice::from_ref(&partition));
-            shared.ask(partition, Ask::Anew);
             core.places_freed();
+            if let Err(error) = give_back(&self.consumer, std::slice::from_ref(&partition)) {
+                tracing::debug!(%error, "unassign");
+            }
+            shared.ask(partition, Ask::Anew);
         }
     }
 
@@ -267,14 +270,8 @@ impl<H: Handler> Intake<H> {
                 Answer::Start(tracker) => {
                     let mut list = TopicPartitionList::new();
                     let offset = Offset::Offset(tracker.commit_point());
-                    let this = start::list(std::slice::from_ref(&partition));
-                    let anew = self
-                        .consumer
-                        .resume(&this)
-                        .and_then(|()| self.consumer.incremental_unassign(&this))
-                        .and_then(|()| {
-                            list.add_partition_offset(&partition.topic, partition.number, offset)
-                        })
+                    let anew = list
+                        .add_partition_offset(&partition.topic, partition.number, offset)
                         .and_then(|()| self.consumer.incremental_assign(&list));
                     match anew {
                         Ok(()) => {
@@ -348,6 +345,15 @@ impl Core {
     }
 }
 
+/// A pause outlives the assignment, and whoever gets the partition next may be us.
+fn give_back(consumer: &Consumer, partitions: &[Partition]) -> Result<(), KafkaError> {
+    let list = start::list(partitions);
+    if !partitions.is_empty() {
+        consumer.resume(&list)?;
+    }
+    consumer.incremental_unassign(&list)
+}
+
 fn unknown_tag(partition: &Partition, version: String) -> EngineError {
     EngineError::UnknownTag {
         topic: partition.topic.to_string(),
@@ -395,45 +401,36 @@ impl Callbacks {
 
     fn assign(&self, consumer: &Consumer, partitions: &[Partition]) {
         let answers = self.look_up(consumer, partitions);
-        let (mut list, mut paused, mut started) =
+        let (mut list, mut pending, mut started) =
             (TopicPartitionList::new(), Vec::new(), Vec::new());
         for (partition, answer) in answers {
-            let offset = match answer {
+            match answer {
                 Answer::Start(tracker) => {
                     let offset = Offset::Offset(tracker.commit_point());
-                    started.push((partition.clone(), tracker));
-                    offset
+                    let added =
+                        list.add_partition_offset(&partition.topic, partition.number, offset);
+                    if let Err(error) = added {
+                        tracing::error!(%error, "a partition cannot be assigned");
+                    }
+                    started.push((partition, tracker));
                 }
-                Answer::Pending => {
-                    paused.push(partition.clone());
-                    Offset::End
-                }
-                Answer::UnknownTag(version) => {
-                    self.core.fail(unknown_tag(&partition, version));
-                    paused.push(partition.clone());
-                    Offset::End
-                }
-            };
-            if let Err(error) =
-                list.add_partition_offset(&partition.topic, partition.number, offset)
-            {
-                tracing::error!(%error, "a partition cannot be assigned");
+                Answer::Pending => pending.push(partition),
+                Answer::UnknownTag(version) => self.core.fail(unknown_tag(&partition, version)),
             }
         }
+        // What is pending is ours in the group, and assigned once it is known where: assigned and
+        // paused until then, it was seen to stay without a fetch.
         if let Err(error) = consumer.incremental_assign(&list) {
             tracing::error!(%error, "the assignment failed; the group will give the partitions again");
             return;
         }
-        if !paused.is_empty() {
+        if !pending.is_empty() {
             tracing::info!(
-                partitions = paused.len(),
+                partitions = pending.len(),
                 "where they start is not known yet; asking again every second"
             );
-            if let Err(error) = consumer.pause(&start::list(&paused)) {
-                tracing::debug!(%error, "pause");
-            }
             let mut shared = self.core.lock();
-            paused
+            pending
                 .into_iter()
                 .for_each(|partition| shared.ask(partition, Ask::Committed));
         }
@@ -465,8 +462,12 @@ impl Callbacks {
         let (mut answers, mut open) = (Vec::new(), partitions.to_vec());
         while !open.is_empty() {
             let asks: Vec<_> = open.into_iter().map(|one| (one, Ask::Committed)).collect();
-            let left = deadline.saturating_duration_since(Instant::now());
-            let (pending, known): (Vec<_>, Vec<_>) = start::look_up(consumer, &asks, left)
+            let left = || {
+                deadline
+                    .saturating_duration_since(Instant::now())
+                    .max(LOOK_AGAIN)
+            };
+            let (pending, known): (Vec<_>, Vec<_>) = start::look_up(consumer, &asks, left(), left)
                 .into_iter()
                 .partition(|(_, answer)| matches!(answer, Answer::Pending));
             answers.extend(known);
@@ -488,15 +489,18 @@ impl Callbacks {
     fn revoke(&self, consumer: &Consumer, partitions: &[Partition]) {
         let core = &self.core;
         let lost = consumer.assignment_lost();
-        {
+        let assigned: Vec<Partition> = {
             let mut shared = core.lock();
-            partitions.iter().for_each(|partition| {
+            for partition in partitions {
                 shared.pending.remove(partition);
-            });
+            }
             let epochs = shared.state.begin_revoke(partitions);
             shared.cancel(&epochs);
             core.places_freed();
-        }
+            let assigned = partitions.iter();
+            let assigned = assigned.filter(|one| shared.state.next_offset(one).is_some());
+            assigned.cloned().collect()
+        };
         // In a lost assignment the broker decides by generation; waiting would help nobody.
         if !lost {
             let drained = core.wait_until(core.settings.drain, |shared| {
@@ -512,11 +516,7 @@ impl Callbacks {
             skipped,
             "partitions given back"
         );
-        // A pause outlives the assignment: whoever gets the partition next may be us.
-        let list = start::list(partitions);
-        let given_back = consumer
-            .resume(&list)
-            .and_then(|()| consumer.incremental_unassign(&list));
+        let given_back = give_back(consumer, &assigned);
         if let Err(error) = given_back {
             tracing::debug!(%error, "unassign");
         }

@@ -17,8 +17,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often the list of topics is read again.
 const TOPICS_EVERY: Duration = Duration::from_secs(10);
 
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the question for a committed offset may take, while others wait to be asked for.
+const COMMITTED: Duration = Duration::from_millis(300);
+
+/// How long the question for a partition's ends may take: on a connection with a fetch under way,
+/// the fetch's own wait (`fetch.wait.max.ms`, half a second) goes first.
+const ENDS: Duration = Duration::from_millis(1500);
 
 pub(crate) fn run(
     core: &Core,
@@ -40,7 +44,9 @@ pub(crate) fn run(
             .collect();
         // One by one: a single pending transaction holds back the answer for all that are asked with it.
         for (partition, Pending { ask, question }) in pending {
-            for (partition, answer) in start::look_up(consumer, &[(partition, ask)], PATIENCE) {
+            for (partition, answer) in
+                start::look_up(consumer, &[(partition, ask)], COMMITTED, || ENDS)
+            {
                 if answers.send((question, partition, answer)).is_err() {
                     return;
                 }
@@ -48,7 +54,7 @@ pub(crate) fn run(
         }
         if topics_read.elapsed() >= TOPICS_EVERY {
             topics_read = Instant::now();
-            match consumer.fetch_metadata(None, PATIENCE * 4) {
+            match consumer.fetch_metadata(None, ENDS) {
                 Ok(metadata) => topics.set(
                     metadata
                         .topics()

@@ -8,7 +8,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::clients::{Deliveries, Undelivered};
 use super::core::Core;
@@ -23,6 +23,9 @@ const BUDGET: Duration = Duration::from_secs(20);
 
 /// The time for one call of the library.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
+
+/// An abort and a poll for what it waits for take turns of this length.
+const ABORT_STEP: Duration = Duration::from_millis(5);
 
 /// Between two attempts to take the transactional id over.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -188,14 +191,27 @@ impl Transactions {
         })
     }
 
-    /// With records outstanding an abort blocks: they are purged first.
+    /// The library purges what is outstanding itself, and goes on only when its reports are polled. A
+    /// purge of ours would leave a gap in the sequence numbers.
     fn abort(&self) -> Result<(), Trouble> {
         let started = Instant::now();
-        self.producer
-            .purge(PurgeConfig::default().queue().inflight());
-        self.drain(started)?;
+        let aborted = loop {
+            let abort = || self.producer.abort_transaction(ABORT_STEP);
+            let Err(error) = self.vitals.watch(abort) else {
+                break Ok(());
+            };
+            let again = if let KafkaError::Transaction(flags) = &error {
+                flags.is_retriable() && !flags.is_fatal()
+            } else {
+                matches!(error, KafkaError::Flush(_))
+            };
+            if !again || started.elapsed() >= BUDGET {
+                break Err(Trouble::Rebuild(Some(error)));
+            }
+            self.producer.poll(ABORT_STEP);
+        };
         self.producer.context().take_failed();
-        self.call(started, || self.producer.abort_transaction(CALL))
+        aborted
     }
 
     /// One operation of the producer: the same call again while it is retriable and within budget.

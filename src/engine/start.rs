@@ -1,7 +1,7 @@
 //! Where a newly assigned partition starts: after our own last commit where there is one, else
 //! where it was committed, else at its beginning.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
@@ -31,13 +31,14 @@ pub(crate) enum Answer {
     UnknownTag(String),
 }
 
-/// Asks for all `partitions` at once, for at most `timeout`.
+/// Asks for the committed offsets of all `partitions` at once, for at most `timeout`, and where that
+/// is not enough for a partition's ends, for at most what `ends` says then.
 pub(crate) fn look_up<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[(Partition, Ask)],
     timeout: Duration,
+    ends: impl Fn() -> Duration,
 ) -> Vec<(Partition, Answer)> {
-    let deadline = Instant::now() + timeout;
     let committed: Vec<_> = partitions
         .iter()
         .filter(|(_, ask)| *ask == Ask::Committed)
@@ -52,7 +53,7 @@ pub(crate) fn look_up<C: ConsumerContext>(
     found.extend(anew.map(|(partition, _)| (partition.clone(), Some(Commit::default()))));
     let answer = |(partition, commit): (Partition, Option<Commit>)| {
         let answer = commit.map_or(Answer::Pending, |commit| {
-            start_at(consumer, &partition, commit, deadline)
+            start_at(consumer, &partition, commit, ends())
         });
         (partition, answer)
     };
@@ -128,15 +129,12 @@ fn start_at<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partition: &Partition,
     commit: Commit,
-    deadline: Instant,
+    timeout: Duration,
 ) -> Answer {
     match commit.found() {
         Found::Ours(tag) => Answer::Start(Tracker::from_tag(&tag)),
         Found::Unknown(version) => Answer::UnknownTag(version),
         Found::NotOurs => {
-            let timeout = deadline
-                .saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(50));
             match consumer.fetch_watermarks(&partition.topic, partition.number, timeout) {
                 Ok((low, high)) => {
                     let start = commit

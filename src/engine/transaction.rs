@@ -10,7 +10,7 @@
 //! | error | what follows |
 //! | --- | --- |
 //! | retriable | the same call again, within the budget of one operation |
-//! | abortable | purge, drain, abort; what is still ours goes into the next transaction |
+//! | abortable | abort; what is still ours goes into the next transaction |
 //! | fatal, or over budget | a new producer with the same id, and a look at what was committed |
 //! | a record that its topic never takes | the batch is halved until it stands alone, then a dead letter |
 //!
