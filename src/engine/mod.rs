@@ -318,6 +318,21 @@ impl Engine {
     }
 }
 
+/// Ends the engine, and so the process, when one of its threads ends by a defect: without it the
+/// others would wait for ever.
+struct Sentinel {
+    core: Arc<Core>,
+    thread: &'static str,
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.fail(EngineError::Thread(self.thread));
+        }
+    }
+}
+
 fn start_threads<H: Handler>(
     core: &Arc<Core>,
     consumer: &Arc<Consumer>,
@@ -334,20 +349,29 @@ fn start_threads<H: Handler>(
         answers,
         drain_for,
     };
-    let intake = spawn("consumer")
-        .spawn(move || intake.run())
-        .map_err(|_| EngineError::Thread("consumer"))?;
-    let committer = spawn("committer")
-        .spawn(move || committer.run())
-        .map_err(|_| EngineError::Thread("committer"))?;
-    let (core, consumer) = (Arc::clone(core), Arc::clone(consumer));
-    let keeper = spawn("keeper")
-        .spawn(move || keeper::run(&core, &consumer, &topics, &answer))
-        .map_err(|_| EngineError::Thread("keeper"))?;
+    let sentinel = |thread| Sentinel {
+        core: Arc::clone(core),
+        thread,
+    };
+    let watched = sentinel("consumer");
+    let intake = spawn("consumer").spawn(move || {
+        let _watched = watched;
+        intake.run()
+    });
+    let watched = sentinel("committer");
+    let committer = spawn("committer").spawn(move || {
+        let _watched = watched;
+        committer.run();
+    });
+    let watched = sentinel("keeper");
+    let consumer = Arc::clone(consumer);
+    let keeper = spawn("keeper").spawn(move || {
+        keeper::run(&watched.core, &consumer, &topics, &answer);
+    });
     Ok(Threads {
-        intake,
-        committer,
-        keeper,
+        intake: intake.map_err(|_| EngineError::Thread("consumer"))?,
+        committer: committer.map_err(|_| EngineError::Thread("committer"))?,
+        keeper: keeper.map_err(|_| EngineError::Thread("keeper"))?,
         drain,
     })
 }
