@@ -121,10 +121,7 @@ fn load(cli: &Cli) -> anyhow::Result<(Config, Effective)> {
 async fn run_topics(config: &Config, action: &TopicsAction) -> anyhow::Result<i32> {
     let admin = ops::run::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
     let brokers = admin.brokers().await?;
-    let wanted: Vec<_> = topology::wanted(config)?
-        .into_iter()
-        .map(|(name, spec)| (name, spec.on(brokers)))
-        .collect();
+    let wanted = topology::wanted_on(config, brokers)?;
     let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
     let mut plan = topics::plan(&wanted, &admin.found(&names).await?);
     if let TopicsAction::Apply(apply) = action {

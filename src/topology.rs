@@ -41,3 +41,16 @@ pub fn wanted(config: &Config) -> Result<Vec<(String, TopicSpec)>, CatalogError>
     }
     Ok(wanted)
 }
+
+/// As [`wanted`], with no more copies than a cluster of so many brokers can hold.
+///
+/// # Errors
+///
+/// As [`wanted`].
+pub fn wanted_on(
+    config: &Config,
+    brokers: usize,
+) -> Result<Vec<(String, TopicSpec)>, CatalogError> {
+    let capped = |(name, spec): (String, TopicSpec)| (name, spec.on(brokers));
+    Ok(wanted(config)?.into_iter().map(capped).collect())
+}

@@ -219,14 +219,7 @@ impl<H: Handler> Intake<H> {
             let position = positions
                 .as_ref()
                 .and_then(|list| list.find_partition(&partition.topic, partition.number));
-            let consumed = position.and_then(|element| match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                Offset::Beginning
-                | Offset::End
-                | Offset::Stored
-                | Offset::Invalid
-                | Offset::OffsetTail(_) => None,
-            });
+            let consumed = position.and_then(|element| start::number(element.offset()));
             let mut shared = core.lock();
             let Some(next) = shared.state.next_offset(&partition) else {
                 continue;

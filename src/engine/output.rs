@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::headers::{self, hex};
-use super::record::{Header, Record, Request};
+use super::record::{Header, Record, Request, number_of};
 use super::retry::{self, Need, Tier};
 use crate::clock::EpochMs;
 use crate::domain::request::Submission;
@@ -272,10 +272,7 @@ fn submission(request: &Request) -> Option<&Submission> {
 }
 
 fn number(request: &Request) -> &[u8] {
-    match &request.submission {
-        Ok(submission) => submission.mobile().unwrap_or_default().as_bytes(),
-        Err(_) => request.record.value.as_deref().unwrap_or_default(),
-    }
+    number_of(&request.submission, &request.record)
 }
 
 fn attempts(request: &Request) -> u32 {

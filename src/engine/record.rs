@@ -195,10 +195,7 @@ impl Request {
     #[must_use]
     pub fn read(record: Record, origin: Origin, now: EpochMs, reading: &Reading) -> Self {
         let submission = Submission::decode(record.value.as_deref());
-        let number = match &submission {
-            Ok(submission) => submission.mobile().unwrap_or_default().as_bytes(),
-            Err(_) => record.value.as_deref().unwrap_or_default(),
-        };
+        let number = number_of(&submission, &record);
         let envelope = Envelope::read(&record, origin, now, reading, number);
         Self {
             record,
@@ -219,6 +216,18 @@ impl Request {
             Some(person) => hasher.hash_one(person),
             None => hasher.hash_one(&self.record.position),
         })
+    }
+}
+
+/// The number that ids from outside may not contain, as it was given; the whole value where it
+/// could not be read.
+pub(crate) fn number_of<'a>(
+    submission: &'a Result<Submission, DecodeError>,
+    record: &'a Record,
+) -> &'a [u8] {
+    match submission {
+        Ok(submission) => submission.mobile().unwrap_or_default().as_bytes(),
+        Err(_) => record.value.as_deref().unwrap_or_default(),
     }
 }
 

@@ -91,14 +91,7 @@ pub(crate) fn read_committed<C: ConsumerContext>(
         };
         // The call may be fine and a partition not, whose offset then reads as "none".
         element.error()?;
-        let offset = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            Offset::Beginning
-            | Offset::End
-            | Offset::Stored
-            | Offset::Invalid
-            | Offset::OffsetTail(_) => None,
-        };
+        let offset = number(element.offset());
         Ok(Commit {
             offset,
             metadata: element.metadata().to_owned(),
@@ -114,6 +107,18 @@ pub(crate) fn read_committed<C: ConsumerContext>(
             (partition.clone(), commit)
         })
         .collect()
+}
+
+/// An offset that is a number, not a place to be looked up.
+pub(crate) fn number(offset: Offset) -> Option<i64> {
+    match offset {
+        Offset::Offset(offset) => Some(offset),
+        Offset::Beginning
+        | Offset::End
+        | Offset::Stored
+        | Offset::Invalid
+        | Offset::OffsetTail(_) => None,
+    }
 }
 
 /// A list of partitions without offsets.

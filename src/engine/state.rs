@@ -352,14 +352,6 @@ impl State {
             .collect()
     }
 
-    /// Whether a partition has no commit of ours yet.
-    #[must_use]
-    pub fn has_uncommitted_start(&self) -> bool {
-        self.assigned
-            .values()
-            .any(|assigned| assigned.committed.is_none())
-    }
-
     /// The transaction with these commits went through; `tickets` are finished.
     pub fn committed<'a>(
         &mut self,
@@ -494,14 +486,6 @@ impl State {
     #[must_use]
     pub fn open(&self) -> usize {
         self.assigned.values().map(|assigned| assigned.open).sum()
-    }
-
-    /// Old records skipped since the last call.
-    pub fn take_skipped(&mut self) -> u64 {
-        self.assigned
-            .values_mut()
-            .map(|assigned| std::mem::take(&mut assigned.skipped))
-            .sum()
     }
 
     fn enter(&mut self, ticket: Ticket) -> Admission {

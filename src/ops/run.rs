@@ -156,10 +156,7 @@ pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin
 /// Creates what is missing of our own topics, where it may; then says what is still missing.
 async fn prepare_topics(config: &Config, admin: &Admin) -> anyhow::Result<HashMap<String, Found>> {
     let brokers = admin.brokers().await?;
-    let wanted: Vec<_> = topology::wanted(config)?
-        .into_iter()
-        .map(|(name, spec)| (name, spec.on(brokers)))
-        .collect();
+    let wanted = topology::wanted_on(config, brokers)?;
     let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
     let mut found = admin.found(&names).await?;
     let missing = |found: &HashMap<String, Found>| {
