@@ -14,6 +14,8 @@ pub enum Outcome {
     Published(Published),
     /// The business rules say no; nothing is sent.
     Rejected(Rejection),
+    /// A sending limit says no; nothing is sent.
+    Limited(Limited),
     /// It can never be done; the request goes on the dead-letter topic.
     DeadLettered(Failure),
     /// A service is unavailable; the request goes on a retry topic while its deadline leaves room.
@@ -29,6 +31,15 @@ pub struct Published {
     pub email: Option<Notification>,
     /// What was left out, if anything was.
     pub code: Option<Code>,
+}
+
+/// Which sending limit was reached, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// The limit.
+    pub limit: Limit,
+    /// When it would be taken again.
+    pub retry_after: Duration,
 }
 
 /// Why a request is dead-lettered.
@@ -144,6 +155,24 @@ words! {
         Otp = "otp",
         /// Writing the records.
         Publish = "publish",
+    }
+}
+
+words! {
+    /// A sending limit, as the `code` of an outcome.
+    Limit {
+        /// The same number asked for the same type again too soon.
+        NumberType = "limit-number-type",
+        /// The same number asked too often.
+        Number = "limit-number",
+        /// The same number asked too often within a day.
+        NumberDay = "limit-number-day",
+        /// Numbers that differ in their last digits alone asked too often.
+        Prefix = "limit-prefix",
+        /// The tenant's requests are too many.
+        Tenant = "limit-tenant",
+        /// One address sent too many requests over HTTP.
+        Address = "limit-address",
     }
 }
 

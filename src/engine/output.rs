@@ -92,6 +92,13 @@ impl Writer {
                 };
                 vec![self.outcome(request, &end, now)]
             }
+            Outcome::Limited(limited) => {
+                let end = End {
+                    code: Some(limited.limit.as_str()),
+                    ..End::of(FinalOutcome::Limited)
+                };
+                vec![self.outcome(request, &end, now)]
+            }
             Outcome::DeadLettered(failure) => self.dead_lettered(request, *failure, now),
             Outcome::Retried(setback) => self.retried(request, *setback, now),
         }

@@ -339,6 +339,7 @@ impl Committer {
             }
             Outcome::Published(_)
             | Outcome::Rejected(_)
+            | Outcome::Limited(_)
             | Outcome::DeadLettered(_)
             | Outcome::Retried(_) => {
                 tracing::warn!(
@@ -361,7 +362,10 @@ impl Committer {
             // A dead letter that does not fit although it was measured: its topic takes less than the
             // start-up check saw. The value is what can be left out.
             Outcome::DeadLettered(_) => super::output::shorten_dead_letter(&mut finished.records),
-            Outcome::Published(_) | Outcome::Rejected(_) | Outcome::Retried(_) => {
+            Outcome::Published(_)
+            | Outcome::Rejected(_)
+            | Outcome::Limited(_)
+            | Outcome::Retried(_) => {
                 self.replace(finished, Outcome::DeadLettered(failure));
             }
         }
