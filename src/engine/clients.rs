@@ -114,8 +114,9 @@ impl Connection {
             .set("message.max.bytes", largest_record.to_string())
             // What is delivered says so by no longer being in flight.
             .set("delivery.report.only.error", "true")
-            // The committer batches; waiting again would only add latency.
-            .set("linger.ms", "0")
+            // The committer batches. This is for the library, which else sends the first of a batch
+            // alone, and the rest in many small requests; the offsets are on their way meanwhile.
+            .set("linger.ms", "1")
             .set("compression.type", "lz4")
             // Java's default, so that a person's records go where a Java producer would put them.
             .set("partitioner", "murmur2_random")
