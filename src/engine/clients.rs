@@ -84,11 +84,11 @@ impl Connection {
             // After a full queue librdkafka waits this long before it fetches again (default 1 s).
             .set("fetch.queue.backoff.ms", "10")
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
-            .set("queued.min.messages", "2000")
+            .set("queued.min.messages", "500")
             .set("queued.max.messages.kbytes", "16384")
-            // And in one answer, per partition, compressed: small JSON records grow tenfold. A
-            // larger record still comes, alone.
-            .set("max.partition.fetch.bytes", "131072");
+            // And in one answer, per partition, compressed: small JSON records grow tenfold, and
+            // each takes as much again in the queue. A larger batch still comes, alone.
+            .set("max.partition.fetch.bytes", "32768");
         // Under the newer protocol the broker decides these.
         if self.properties.get("group.protocol") != Some("consumer") {
             config
