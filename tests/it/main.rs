@@ -25,6 +25,7 @@ mod proxy;
 mod rebalance;
 mod request;
 mod secure;
+mod sizes;
 mod traffic;
 mod unknown_end;
 mod world;
