@@ -169,16 +169,17 @@ pub async fn start(
     })
 }
 
+/// A producer call that takes longer than this does not return any more; each has a time-out of a few
+/// seconds.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+
 /// Ends the process when a producer call hangs: librdkafka's look-up of a coordinator may never
 /// return when its broker dies. The next process takes the open transaction over.
 pub fn watch(vitals: Arc<Vitals>) {
-    const LIMIT: Duration = Duration::from_secs(60);
-    let watchdog = move || loop {
-        std::thread::park_timeout(Duration::from_secs(1));
-        if vitals.call_age().is_some_and(|age| age >= LIMIT) {
-            tracing::error!(limit = ?LIMIT, "a call to Kafka does not return; ending, to be started again");
-            std::process::exit(crate::cli::EXIT_WATCHDOG);
-        }
+    let watchdog = move || {
+        wait_for_a_hang(&vitals, CALL_LIMIT);
+        tracing::error!(limit = ?CALL_LIMIT, "a call to Kafka does not return; ending, to be started again");
+        std::process::exit(crate::cli::EXIT_WATCHDOG);
     };
     // Not joined: it watches until the process ends.
     if let Err(error) = std::thread::Builder::new()
@@ -186,5 +187,45 @@ pub fn watch(vitals: Arc<Vitals>) {
         .spawn(watchdog)
     {
         tracing::warn!(%error, "no watchdog");
+    }
+}
+
+/// Returns when a call has been under way for longer than `limit`, and never else.
+fn wait_for_a_hang(vitals: &Vitals, limit: Duration) {
+    while vitals.call_age().is_none_or(|age| age < limit) {
+        std::thread::park_timeout(limit / 60);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn the_watchdog_ends_its_watch_at_a_call_that_hangs_and_at_none_that_returns() {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let vitals = Arc::new(Vitals::default());
+        let (begin, begins) = mpsc::channel::<()>();
+        let (release, hangs) = mpsc::channel::<()>();
+        let calls = Arc::clone(&vitals);
+        let caller = std::thread::spawn(move || {
+            // Together these take longer than the limit, and none does alone.
+            let until = std::time::Instant::now() + LIMIT + LIMIT / 5;
+            while std::time::Instant::now() < until {
+                calls.watch(|| std::thread::park_timeout(LIMIT / 50));
+            }
+            let _ = begin.send(());
+            let _ = calls.watch(|| hangs.recv());
+        });
+        wait_for_a_hang(&vitals, LIMIT);
+        assert!(
+            begins.try_recv().is_ok(),
+            "it was the last call, the one that hangs"
+        );
+        release.send(()).expect("the caller waits");
+        caller.join().expect("the caller ends");
+        assert_eq!(vitals.call_age(), None, "nothing is under way any more");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use user_otp::engine::admin::{Admin, AdminError};
 use user_otp::topics::{Role, State, TopicSpec, catalog, plan};
 
@@ -16,12 +17,14 @@ fn broker() -> String {
         .expect("OTP_TEST_KAFKA=host:port names the broker to test with; scripts/test starts one")
 }
 
-fn props(brokers: &str) -> Vec<(String, String)> {
-    vec![("bootstrap.servers".to_owned(), brokers.to_owned())]
+fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
 }
 
 async fn admin() -> Admin {
-    Admin::connect(&props(&broker()), TIMEOUT).await.unwrap()
+    Admin::connect(config(&broker()), TIMEOUT).await.unwrap()
 }
 
 fn spec(role: Role) -> TopicSpec {
@@ -109,15 +112,15 @@ async fn a_cluster_that_is_not_there_is_unreachable() {
     // Bound, so that nobody else takes the port, and never accepting.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let brokers = nobody.local_addr().unwrap().to_string();
-    let answer = Admin::connect(&props(&brokers), Duration::from_secs(1)).await;
+    let answer = Admin::connect(config(&brokers), Duration::from_secs(1)).await;
     assert!(matches!(answer, Err(AdminError::Unreachable(_))));
 }
 
 #[tokio::test]
 async fn a_wrong_property_is_named_but_its_value_is_not_shown() {
-    let mut props = props("127.0.0.1:1");
-    props.push(("sasl.pasword".to_owned(), "hunter2".to_owned()));
-    let Err(error) = Admin::connect(&props, TIMEOUT).await else {
+    let mut config = config("127.0.0.1:1");
+    config.set("sasl.pasword", "hunter2");
+    let Err(error) = Admin::connect(config, TIMEOUT).await else {
         panic!("an unknown property was taken")
     };
     assert!(error.to_string().contains("sasl.pasword"), "{error}");

@@ -91,8 +91,9 @@ async fn the_story_is_told_on_a_real_broker_and_nothing_is_left_there() {
     let left: Vec<_> = groups.groups().iter().map(GroupInfo::name).collect();
     assert!(left.is_empty(), "{left:?}");
 
-    let properties = [("bootstrap.servers".to_owned(), broker)];
-    let admin = Admin::connect(&properties, DEADLINE).await;
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker);
+    let admin = Admin::connect(config, DEADLINE).await;
     let topics = admin.unwrap().list_topics().await.unwrap();
     let left: Vec<_> = topics
         .iter()

@@ -196,9 +196,21 @@ pub(crate) struct Undelivered {
     pub(crate) code: RDKafkaErrorCode,
 }
 
+/// The topic that a transaction may not write to. librdkafka names it in its log alone; the error of
+/// the transaction does not say which, and what else was sent counts as purged.
+fn forbidden_topic<'a>(facility: &str, line: &'a str) -> Option<&'a str> {
+    if facility != "ADDPARTS" || !line.ends_with("Topic authorization failed") {
+        return None;
+    }
+    let (_, rest) = line.split_once("Failed to add partition \"")?;
+    rest.split_once('"').map(|(topic, _)| topic)
+}
+
 /// Collects failed deliveries for the committer.
 pub(crate) struct Deliveries {
     failed: Mutex<Vec<Undelivered>>,
+    /// Topics that may not be written to.
+    forbidden: Mutex<Vec<String>>,
     reachability: Arc<Reachability>,
 }
 
@@ -206,12 +218,17 @@ impl Deliveries {
     pub(crate) fn new(reachability: Arc<Reachability>) -> Self {
         Self {
             failed: Mutex::default(),
+            forbidden: Mutex::default(),
             reachability,
         }
     }
 
     pub(crate) fn take_failed(&self) -> Vec<Undelivered> {
         std::mem::take(&mut self.failed.lock())
+    }
+
+    pub(crate) fn take_forbidden(&self) -> Vec<String> {
+        std::mem::take(&mut self.forbidden.lock())
     }
 
     pub(crate) fn fail(&self, undelivered: Undelivered) {
@@ -221,6 +238,9 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if let Some(topic) = forbidden_topic(facility, line) {
+            self.forbidden.lock().push(topic.to_owned());
+        }
         log_line(facility, line);
     }
 
@@ -242,5 +262,26 @@ impl ProducerContext for Deliveries {
                 code,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forbidden_topic;
+
+    #[test]
+    fn a_forbidden_topic_is_told_from_those_that_were_not_tried() {
+        let line = |problem| {
+            format!(
+                "[thrd:main]: TxnCoordinator/1: Failed to add partition \"a.sms\" [0] to transaction: Broker: {problem}"
+            )
+        };
+        let forbidden = line("Topic authorization failed");
+        assert_eq!(forbidden_topic("ADDPARTS", &forbidden), Some("a.sms"));
+        assert_eq!(forbidden_topic("TXNERR", &forbidden), None);
+        assert_eq!(
+            forbidden_topic("ADDPARTS", &line("Operation not attempted")),
+            None
+        );
     }
 }

@@ -103,7 +103,11 @@ impl Transactions {
                 })
             })
             .and_then(|()| self.drain(started));
-        let failed = self.producer.context().take_failed();
+        if written.is_err() {
+            // What is known about it waits to be polled for.
+            self.producer.poll(ABORT_STEP);
+        }
+        let failed = self.take_failed(batch);
         let written = if failed.is_empty() {
             written
         } else {
@@ -124,6 +128,23 @@ impl Transactions {
                 }
             }
         }
+    }
+
+    /// The deliveries that failed, or would have.
+    fn take_failed(&self, batch: &[Finished]) -> Vec<Undelivered> {
+        let mut failed = self.producer.context().take_failed();
+        for topic in self.producer.context().take_forbidden() {
+            for (result, finished) in batch.iter().enumerate() {
+                if finished.writes_to(&topic) {
+                    failed.push(Undelivered {
+                        result,
+                        topic: topic.clone(),
+                        code: RDKafkaErrorCode::TopicAuthorizationFailed,
+                    });
+                }
+            }
+        }
+        failed
     }
 
     fn send_all(&self, batch: &[Finished]) -> Result<(), Trouble> {

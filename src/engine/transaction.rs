@@ -17,7 +17,7 @@
 //! Deliberately not handled here: a call of librdkafka that never returns. The watchdog ends the
 //! process then; the next one takes the open transaction over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -53,6 +53,12 @@ pub(crate) struct Finished {
     pub(crate) records: Vec<Outgoing>,
 }
 
+impl Finished {
+    pub(crate) fn writes_to(&self, topic: &str) -> bool {
+        self.records.iter().any(|record| &*record.topic == topic)
+    }
+}
+
 /// A commit point that moved without results is committed this often at most.
 const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 
@@ -76,6 +82,8 @@ pub(crate) struct Committer {
     /// A partition was assigned, and its start is not committed.
     assigned: bool,
     fences: Vec<Instant>,
+    /// Topics of ours that could not be written to, and everything waits for.
+    waits_for: BTreeSet<String>,
     ending: bool,
 }
 
@@ -102,6 +110,7 @@ impl Committer {
             offsets_committed: Instant::now(),
             assigned: false,
             fences: Vec::new(),
+            waits_for: BTreeSet::new(),
             ending: false,
         };
         let deadline = Instant::now() + patience;
@@ -277,7 +286,14 @@ impl Committer {
         Some((metadata, commits))
     }
 
-    fn committed(&self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
+    fn committed(&mut self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
+        self.waits_for.retain(|topic| {
+            let written = batch.iter().any(|finished| finished.writes_to(topic));
+            if written {
+                tracing::info!(topic, "the topic is there again");
+            }
+            !written
+        });
         let mut shared = self.core.lock();
         shared
             .state
@@ -306,7 +322,14 @@ impl Committer {
                     suspects.push(one.result);
                 }
             } else if is_topic_fault(one.code) {
-                self.without_topic(finished, &one.topic);
+                if !self.without_topic(finished, &one.topic)
+                    && self.waits_for.insert(one.topic.clone())
+                {
+                    tracing::warn!(
+                        topic = one.topic,
+                        "a topic of ours is missing or forbidden; holding back until it is there"
+                    );
+                }
             } else {
                 tracing::debug!(code = %one.code, topic = one.topic, "record not delivered; sent again");
             }
@@ -322,7 +345,12 @@ impl Committer {
         }
     }
 
-    fn without_topic(&self, finished: &mut Finished, topic: &str) {
+    /// Does without a topic that is not ours; whether that is possible.
+    fn without_topic(&self, finished: &mut Finished, topic: &str) -> bool {
+        // It did already: an SMS topic and an email topic may be away together.
+        if !finished.writes_to(topic) {
+            return true;
+        }
         let outcome = match &mut finished.outcome {
             Outcome::Published(published)
                 if published
@@ -341,15 +369,10 @@ impl Committer {
             | Outcome::Rejected(_)
             | Outcome::Limited(_)
             | Outcome::DeadLettered(_)
-            | Outcome::Retried(_) => {
-                tracing::warn!(
-                    topic,
-                    "a topic of ours is missing or forbidden; holding back until it is there"
-                );
-                return;
-            }
+            | Outcome::Retried(_) => return false,
         };
         self.replace(finished, outcome);
+        true
     }
 
     fn too_large(&self, finished: &mut Finished) {

@@ -125,16 +125,11 @@ async fn end(config: &Config, running: Running, mut signals: Signals) -> anyhow:
 ///
 /// When none answered, or the properties are wrong.
 pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin> {
-    let properties: Vec<(String, String)> = service::connection(config)
-        .admin()
-        .config_map()
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
+    let connection = service::connection(config);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match Admin::connect(
-            &properties,
+            connection.admin(),
             left.min(QUESTION).max(Duration::from_millis(100)),
         )
         .await

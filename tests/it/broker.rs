@@ -1,5 +1,7 @@
-//! A broker of a test's own, for what cannot be done to a shared one: stop it.
+//! A broker of a test's own, for what cannot be done to a shared one: stop it, put something
+//! between it and the service, or let it ask who we are.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,30 +13,94 @@ pub(crate) struct Broker {
     pub(crate) address: String,
 }
 
+/// A second way into a broker, next to the one that the tests themselves use.
+pub(crate) struct Entrance {
+    /// Its name, of capital letters.
+    pub(crate) name: &'static str,
+    /// `PLAINTEXT` or `SASL_SSL`.
+    pub(crate) protocol: &'static str,
+    /// The port that the broker listens on.
+    pub(crate) port: u16,
+    /// The port that clients are sent to.
+    pub(crate) advertised: u16,
+}
+
 impl Broker {
     pub(crate) fn start() -> Self {
         let dir = TempDir::new().expect("a folder");
-        let address = script(dir.path(), &["start"]);
+        let address = script(dir.path(), &["start".to_owned()]);
+        Self { dir, address }
+    }
+
+    /// With a second listener, more properties and accounts for SASL/SCRAM (`name=password`).
+    pub(crate) fn with_entrance(
+        entrance: &Entrance,
+        properties: &[String],
+        accounts: &[String],
+    ) -> Self {
+        let (own, controller) = (free_port(), free_port());
+        let Entrance {
+            name,
+            protocol,
+            port,
+            advertised,
+        } = entrance;
+        let listeners = [
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{own},{name}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"
+            ),
+            format!(
+                "advertised.listeners=PLAINTEXT://127.0.0.1:{own},{name}://127.0.0.1:{advertised}"
+            ),
+            format!(
+                "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{name}:{protocol}"
+            ),
+            format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+            "inter.broker.listener.name=PLAINTEXT".to_owned(),
+        ];
+        let mut arguments = vec!["start".to_owned(), "--port".to_owned(), own.to_string()];
+        for (option, values) in [
+            ("--set", &listeners[..]),
+            ("--set", properties),
+            ("--scram", accounts),
+        ] {
+            for value in values {
+                arguments.extend([option.to_owned(), value.clone()]);
+            }
+        }
+        let dir = TempDir::new().expect("a folder");
+        let address = script(dir.path(), &arguments);
         Self { dir, address }
     }
 
     pub(crate) fn stop(&self) {
-        script(self.dir.path(), &["stop"]);
+        script(self.dir.path(), &["stop".to_owned()]);
     }
 
     /// With the same port and data.
     pub(crate) fn start_again(&self) {
-        assert_eq!(script(self.dir.path(), &["start"]), self.address);
+        assert_eq!(script(self.dir.path(), &["start".to_owned()]), self.address);
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        script(self.dir.path(), &["stop", "--delete"]);
+        script(self.dir.path(), &["stop".to_owned(), "--delete".to_owned()]);
     }
 }
 
-fn script(dir: &Path, arguments: &[&str]) -> String {
+/// A port that is free now, below those from which systems take the ports of outgoing connections.
+pub(crate) fn free_port() -> u16 {
+    let mut candidates = std::iter::repeat_with(|| {
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        20_000 + (random % 12_000) as u16
+    });
+    candidates
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
+
+fn script(dir: &Path, arguments: &[String]) -> String {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka"))
         .args(arguments)
         .arg("--dir")

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
@@ -202,6 +204,17 @@ impl Kafka {
                         .all(|partition| partition.leader() >= 0)
             })
         });
+    }
+
+    /// Changes one of a topic's settings while everything runs.
+    pub(crate) fn set_topic(&self, name: &str, key: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+        let changed = self
+            .handle
+            .block_on(self.admin.alter_configs([&change], &options()));
+        changed.expect("the broker answers")[0]
+            .as_ref()
+            .expect("the setting is changed");
     }
 
     pub(crate) fn delete_topics(&self, names: &[&str]) {

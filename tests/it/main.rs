@@ -11,6 +11,7 @@
     reason = "a test fails by a panic, says what it did, and has tables as long as they are"
 )]
 
+mod acl;
 mod bad_input;
 mod broker;
 mod exactly_once;
@@ -20,7 +21,11 @@ mod kafka;
 mod leaks;
 mod offsets;
 mod process;
+mod proxy;
 mod rebalance;
 mod request;
+mod secure;
+mod sizes;
 mod traffic;
+mod unknown_end;
 mod world;

@@ -1,15 +1,19 @@
 //! Many requests of many people, and the proof that each was served exactly once, in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 use user_otp::egov::Service;
 
 use crate::kafka::{Record, wait_for};
 use crate::request::Request;
 use crate::world::World;
+
+/// Between ten requests and the next ten of a steady load: about 200 a second.
+const PACE: Duration = Duration::from_millis(50);
 
 /// Login requests of this many people in turn, numbered through: the n-th is of person `n % people`.
 pub(crate) struct Traffic {
@@ -49,21 +53,14 @@ impl Traffic {
         scope: &'scope Scope<'scope, 'env>,
         world: &'env World,
     ) -> Tap<'scope> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stop, stopped) = mpsc::channel();
         let thread = scope.spawn(move || {
-            while !stopped.load(Ordering::SeqCst) {
+            while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
                 self.publish(world, 10);
-                // The pace, not a wait: about 200 requests a second.
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "a steady load keeps its own time"
-                )]
-                std::thread::sleep(std::time::Duration::from_millis(50));
             }
         });
         Tap {
-            stop,
+            stop: Some(stop),
             thread: Some(thread),
         }
     }
@@ -133,26 +130,16 @@ pub(crate) fn wait_for_calls(world: &World, calls: usize) {
 
 /// A running load; stops when dropped.
 pub(crate) struct Tap<'scope> {
-    stop: Arc<AtomicBool>,
+    stop: Option<Sender<()>>,
     thread: Option<ScopedJoinHandle<'scope, ()>>,
 }
 
 impl Tap<'_> {
     pub(crate) fn close(mut self) {
-        self.shut();
-    }
-
-    fn shut(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the load flows");
         }
-    }
-}
-
-impl Drop for Tap<'_> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Setup {
     pub(crate) sms: bool,
     /// Whether there is an email topic.
     pub(crate) email: bool,
-    /// More variables for every process, without `USER_OTP__`; they win.
+    /// More variables for every process, without `USER_OTP__`, and `CONFIG` for a file; they win.
     pub(crate) settings: Vec<(&'static str, String)>,
     /// Another broker than the shared one.
     pub(crate) broker: Option<String>,
@@ -58,6 +58,11 @@ impl Setup {
     }
 }
 
+/// How the names of a world's own topics begin.
+pub(crate) fn own_prefix(world: &str) -> String {
+    format!("{world}.own.")
+}
+
 /// The topics of a world, by role.
 pub(crate) struct Topics {
     pub(crate) requests: String,
@@ -74,14 +79,16 @@ pub(crate) struct Topics {
 impl Topics {
     fn of(world: &str) -> Self {
         let named = |role: &str| format!("{world}.{role}");
+        // As on a real cluster, the service's own share a prefix that the others do not have.
+        let own = |role: &str| format!("{}{role}", own_prefix(world));
         Self {
             requests: named("request"),
-            accepted: named("accepted"),
-            jobs: named("jobs.request"),
-            retry_prefix: named("retry"),
-            dead_letters: named("dlq"),
+            accepted: own("accepted"),
+            jobs: own("jobs.request"),
+            retry_prefix: own("retry"),
+            dead_letters: own("dlq"),
             outcomes: named("outcome"),
-            job_log: named("jobs"),
+            job_log: own("jobs"),
             sms: named("sms"),
             email: named("email"),
         }
@@ -114,7 +121,8 @@ pub(crate) struct World {
     pub(crate) egov: Standin,
     settings: Vec<(&'static str, String)>,
     outputs: Mutex<Vec<(String, Output)>>,
-    addresses: Mutex<Vec<String>>,
+    /// What no process may print.
+    texts: Mutex<Vec<String>>,
     // Last: the stand-ins and the admin client run on it.
     runtime: Runtime,
 }
@@ -160,7 +168,7 @@ impl World {
             egov,
             settings: setup.settings,
             outputs: Mutex::default(),
-            addresses: Mutex::default(),
+            texts: Mutex::default(),
             runtime,
         }
     }
@@ -217,18 +225,26 @@ impl World {
         settings.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
         settings
             .into_iter()
-            .map(|(key, value)| (format!("USER_OTP__{key}"), value))
+            .map(|(key, value)| match key {
+                "CONFIG" => ("USER_OTP_CONFIG".to_owned(), value),
+                key => (format!("USER_OTP__{key}"), value),
+            })
             .collect()
     }
 
     /// An address that must not show up in any log.
     pub(crate) fn address(&self, person: &str) -> String {
         let address = format!("{person}@example.org");
-        self.addresses
+        self.keep_secret(&address);
+        address
+    }
+
+    /// A text that must not show up in any log.
+    pub(crate) fn keep_secret(&self, text: &str) {
+        self.texts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(address.clone());
-        address
+            .push(text.to_owned());
     }
 
     /// Publishes a request as upstream does, keyed by person.
@@ -355,7 +371,7 @@ impl World {
             words.extend(call.otp);
         }
         let texts = self
-            .addresses
+            .texts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();

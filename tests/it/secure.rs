@@ -1,0 +1,334 @@
+//! A cluster that asks who we are: TLS, SASL and permissions, as `config/tls.toml` and
+//! `topics/README.md` say.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tempfile::TempDir;
+use user_otp::egov::Service;
+use user_otp::egov::standin::{Behaviour, Fault, User};
+
+use crate::acl::{Operation, Pattern, Permission, Resource, grant, revoke};
+use crate::broker::{Broker, Entrance, free_port};
+use crate::kafka::{Draft, wait_until};
+use crate::request::Request;
+use crate::world::{Setup, TIERS, World, own_prefix};
+
+/// The account of `config/tls.toml`.
+const USER: &str = "user-otp";
+const PASSWORD: &str = "correct-horse-battery-staple";
+
+/// A broker whose second listener speaks TLS, wants SCRAM, and allows what it is told to. The tests
+/// themselves come in by the first one, and may do everything.
+struct Secured {
+    broker: Broker,
+    files: TempDir,
+    port: u16,
+}
+
+impl Secured {
+    /// One for all tests that run now: each has topics and permissions of its own.
+    fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Secured>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let started = Arc::new(Self::start());
+            *shared = Arc::downgrade(&started);
+            started
+        })
+    }
+
+    fn start() -> Self {
+        let files = TempDir::new().expect("a folder");
+        make_authority(files.path(), "ca");
+        make_authority(files.path(), "stranger");
+        make_certificate(files.path());
+        let port = free_port();
+        let entrance = Entrance {
+            name: "SECURE",
+            protocol: "SASL_SSL",
+            port,
+            advertised: port,
+        };
+        let keys = files.path().join("broker.pem");
+        let properties = [
+            "listener.name.secure.ssl.keystore.type=PEM".to_owned(),
+            format!("listener.name.secure.ssl.keystore.location={}", keys.display()),
+            "listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-512".to_owned(),
+            "listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;".to_owned(),
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+            "super.users=User:ANONYMOUS".to_owned(),
+        ];
+        let broker = Broker::with_entrance(&entrance, &properties, &[format!("{USER}={PASSWORD}")]);
+        Self {
+            broker,
+            files,
+            port,
+        }
+    }
+
+    fn authority(&self, name: &str) -> String {
+        let file = self.files.path().join(format!("{name}.pem"));
+        file.display().to_string()
+    }
+
+    /// A world whose processes come in by the secured listener, as the example file says.
+    fn world(&self) -> World {
+        let setup = Setup {
+            broker: Some(self.broker.address.clone()),
+            ..Setup::default()
+        }
+        .set(
+            "CONFIG",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/config/tls.toml"),
+        )
+        .set("KAFKA__BROKERS", format!("127.0.0.1:{}", self.port))
+        .set("KAFKA__SSL_CA_LOCATION", self.authority("ca"))
+        .set("KAFKA__SASL_PASSWORD", PASSWORD)
+        // What may be created is created, and else refused by the broker.
+        .set("TOPICS__CREATE", "true");
+        let world = World::with(setup);
+        world.keep_secret(PASSWORD);
+        world
+    }
+
+    /// A world that has exactly the permissions that the documentation lists, and its outcome
+    /// topic, which they do not let it create.
+    fn permitted_world(&self) -> World {
+        let world = self.world();
+        world.kafka.create_topic(&world.topics.outcomes, 2, &[]);
+        grant(&self.broker.address, USER, &documented(&world));
+        world
+    }
+
+    /// Until the returned permission is given back, nothing may be written to the topic.
+    fn forbid_writing(&self, topic: &str) -> Permission {
+        let write = Permission::write(topic);
+        revoke(&self.broker.address, USER, &write);
+        write
+    }
+
+    fn allow(&self, permission: Permission) {
+        grant(&self.broker.address, USER, &[permission]);
+    }
+}
+
+/// `openssl` with these arguments, in a folder.
+fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .output()
+        .expect("openssl runs");
+    assert!(
+        output.status.success(),
+        "openssl {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+const NEW_KEY: &str = "req -x509 -days 2 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1";
+
+fn make_authority(folder: &Path, name: &str) {
+    openssl(
+        folder,
+        &format!("{NEW_KEY} -subj /CN={name} -keyout {name}.key -out {name}.pem"),
+    );
+}
+
+/// The broker's own, and its key, as one file.
+fn make_certificate(folder: &Path) {
+    openssl(
+        folder,
+        &format!(
+            "{NEW_KEY} -subj /CN=broker -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+             -CA ca.pem -CAkey ca.key -keyout broker.key -out broker.crt"
+        ),
+    );
+    let read = |name| std::fs::read_to_string(folder.join(name)).expect("openssl has written it");
+    std::fs::write(
+        folder.join("broker.pem"),
+        read("broker.key") + &read("broker.crt"),
+    )
+    .expect("a file");
+}
+
+/// The permissions that `topics/README.md` gives the service, with the names of this world.
+fn documented(world: &World) -> Vec<Permission> {
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/topics/README.md"));
+    let text = text.replace("\\\n", " ");
+    let commands: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("$acl "))
+        .flat_map(|command| permissions(world, command))
+        .collect();
+    assert!(!commands.is_empty(), "the documentation lists them");
+    commands
+}
+
+fn permissions(world: &World, command: &str) -> Vec<Permission> {
+    let words: Vec<_> = command.split_whitespace().collect();
+    let (mut operations, mut resources, mut pattern) = (Vec::new(), Vec::new(), Pattern::Literal);
+    for option in words.chunks(2) {
+        match option {
+            ["--operation", "All"] => operations.push(Operation::All),
+            ["--operation", "Read"] => operations.push(Operation::Read),
+            ["--operation", "Write"] => operations.push(Operation::Write),
+            ["--operation", "Describe"] => operations.push(Operation::Describe),
+            ["--operation", "DescribeConfigs"] => operations.push(Operation::DescribeConfigs),
+            ["--topic", name] => resources.push((Resource::Topic, topic(world, name))),
+            ["--group", "user-otp"] => resources.push((Resource::Group, world.name.clone())),
+            ["--transactional-id", "user-otp-"] => {
+                resources.push((Resource::TransactionalId, format!("{}-", world.name)));
+            }
+            ["--resource-pattern-type", "prefixed"] => pattern = Pattern::Prefixed,
+            other => panic!("the test does not know {other:?}"),
+        }
+    }
+    let each = resources.iter().flat_map(|(resource, name)| {
+        operations.iter().map(move |operation| Permission {
+            resource: *resource,
+            name: name.clone(),
+            pattern,
+            operation: *operation,
+        })
+    });
+    each.collect()
+}
+
+/// What this world calls a topic of the documentation.
+fn topic(world: &World, name: &str) -> String {
+    match name {
+        "user-otp." => own_prefix(&world.name),
+        "egov.core.otp.request" => world.topics.requests.clone(),
+        "egov.core.otp.outcome" => world.topics.outcomes.clone(),
+        "egov.core.notification.sms.otp" => world.topics.sms.clone(),
+        "org.egov.core.notification.email" => world.topics.email.clone(),
+        other => panic!("the test does not know {other}"),
+    }
+}
+
+#[test]
+fn with_tls_a_password_and_the_listed_permissions_every_end_is_reached() {
+    let secured = Secured::shared();
+    let world = secured.permitted_world();
+    let mut process = world.start("a");
+    world
+        .egov
+        .add_user(User::citizen("9876530001", "pb").with_email(&world.address("secure")));
+    world.request(&Request::login("9876530001").id("sent"));
+    assert_eq!(world.wait_for_outcome("sent").summary(), "published");
+    assert_eq!((world.sms().len(), world.emails().len()), (1, 1));
+    world.publish(&Draft::of("junk").header("otp-event-id", "junk"));
+    world.wait_for_outcome("junk");
+    assert_eq!(world.dead_letters().len(), 1);
+    let outage = Behaviour::failing(Fault::status(503)).times(3);
+    world.egov.set(Service::Otp, outage);
+    world.request(&Request::register("9876530002").id("retried"));
+    let retried = world.wait_for_outcome("retried");
+    assert_eq!(
+        (retried.summary().as_str(), retried.get("attempts")),
+        ("published", 2.into())
+    );
+    world.wait_for_no_lag();
+    assert!(process.terminate().success(), "it ends in order");
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_authority_end_the_start_with_a_sentence() {
+    let secured = Secured::shared();
+    let world = secured.world();
+    let wrong = "incorrect-horse-battery-staple";
+    world.keep_secret(wrong);
+    let stranger = secured.authority("stranger");
+    for (setting, value, word) in [
+        ("KAFKA__SASL_PASSWORD", wrong, "sasl.password"),
+        ("KAFKA__SSL_CA_LOCATION", &stranger, "ssl.ca.location"),
+    ] {
+        let settings = [(setting, value), ("KAFKA__STARTUP_TIMEOUT", "15s")];
+        let mut process = world.spawn_with("a", &settings);
+        assert_eq!(process.wait_ended().code(), Some(1), "{setting}");
+        let said = process.output.text();
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.contains(word), "it names {word} at its end:\n{said}");
+        assert!(!process.is_ready());
+    }
+}
+
+#[test]
+fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
+    let secured = Secured::shared();
+    let world = secured.permitted_world();
+    let mut process = world.start("a");
+    world.assert_works("9876530101", "before");
+    let permission = secured.forbid_writing(&world.topics.sms);
+    world.request(&Request::register("9876530102").id("held"));
+    // Who has an account is not registered again: that needs no SMS.
+    world.request(&Request::register("9876530101").id("refused"));
+    assert_eq!(
+        world.wait_for_outcome("refused").word("outcome"),
+        "rejected"
+    );
+    wait_until("it is retried twice", || {
+        TIERS
+            .iter()
+            .map(|tier| world.retries(tier).len())
+            .sum::<usize>()
+            >= 2
+    });
+    for retry in TIERS.iter().flat_map(|tier| world.retries(tier)) {
+        assert_eq!(
+            retry.header("otp-error-code"),
+            Some("output-topic-unavailable")
+        );
+        assert_eq!(retry.header("otp-error-stage"), Some("publish"));
+    }
+    secured.allow(permission);
+    assert_eq!(world.wait_for_outcome("held").summary(), "published");
+    assert_eq!((world.sms().len(), world.dead_letters().len()), (2, 0));
+    world.wait_for_no_lag();
+    assert!(process.is_running(), "it needed no restart");
+}
+
+#[test]
+fn while_emails_may_not_be_written_sms_go_alone() {
+    let secured = Secured::shared();
+    let world = secured.permitted_world();
+    let mut process = world.start("a");
+    world
+        .egov
+        .add_user(User::citizen("9876530201", "pb").with_email(&world.address("alone")));
+    let permission = secured.forbid_writing(&world.topics.email);
+    world.request(&Request::login("9876530201").id("alone"));
+    let alone = world.wait_for_outcome("alone");
+    assert_eq!(alone.summary(), "published/email-topic-missing");
+    assert_eq!((world.sms().len(), world.emails().len()), (1, 0));
+    secured.allow(permission);
+    world.request(&Request::login("9876530201").id("both"));
+    assert_eq!(world.wait_for_outcome("both").summary(), "published");
+    assert_eq!((world.sms().len(), world.emails().len()), (2, 1));
+    assert!(process.is_running(), "it needed no restart");
+}
+
+#[test]
+fn while_outcomes_may_not_be_written_everything_waits_and_then_goes_on() {
+    let secured = Secured::shared();
+    let world = secured.permitted_world();
+    let mut process = world.start("a");
+    world.assert_works("9876530301", "before");
+    let permission = secured.forbid_writing(&world.topics.outcomes);
+    world.request(&Request::register("9876530302").id("held"));
+    let warning = |line: &str| line.contains("WARN") && line.contains(&world.topics.outcomes);
+    wait_until("it says what it waits for", || {
+        process.output.has_line(warning)
+    });
+    assert_eq!(world.sms().len(), 1, "no SMS without its outcome");
+    secured.allow(permission);
+    assert_eq!(world.wait_for_outcome("held").summary(), "published");
+    assert_eq!((world.sms().len(), world.dead_letters().len()), (2, 0));
+    let warnings = process.output.text();
+    let warnings = warnings.lines().filter(|line| warning(line)).count();
+    assert_eq!(warnings, 1, "it says so once");
+    assert!(process.is_running(), "it needed no restart");
+}
