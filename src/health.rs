@@ -13,7 +13,7 @@ use crate::egov::ServiceState;
 /// A producer call that is older will never return. The watchdog ends the process then.
 pub const HUNG: Duration = Duration::from_secs(60);
 
-/// A producer call that is older means that Kafka does not confirm.
+/// What has waited longer for its commit, or for one call, is not confirmed.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
 
 /// How long a request may stay past its deadline, and for how long transactions must have gone
@@ -56,13 +56,15 @@ pub struct Engine {
     pub since_commit: Option<Duration>,
 }
 
-/// A producer's sign of life.
+/// A producer's signs of life.
 #[derive(Debug, Clone, Copy)]
 pub struct Producer {
     /// Whose it is.
     pub name: &'static str,
     /// How long its call under way has been waiting.
     pub call_age: Option<Duration>,
+    /// For how long there has been something to commit that is not, over all attempts.
+    pub unconfirmed_for: Option<Duration>,
 }
 
 /// Whether any engine of the group is alive.
@@ -151,14 +153,17 @@ pub fn live(snapshot: &Snapshot) -> Report {
             "poll-loop",
             stands.then_some((Status::Down, "it does not turn")),
         ));
-        let at_least = |age: Option<Duration>, bound| age.is_some_and(|age| age >= bound);
         let committing = at_least(engine.committing_for, STUCK)
             && engine.since_commit.is_some_and(|age| age < STUCK);
         let stuck = committing && at_least(engine.overdue, STUCK);
         let reason = "one is unfinished a minute past its deadline";
         checks.push(check("requests", stuck.then_some((Status::Down, reason))));
     }
-    checks.extend(producers(snapshot, HUNG, "a call to Kafka does not return"));
+    checks.extend(snapshot.producers.iter().map(|producer| {
+        let hung = at_least(producer.call_age, HUNG);
+        let reason = "a call to Kafka does not return";
+        check(producer.name, hung.then_some((Status::Down, reason)))
+    }));
     Report::of(checks)
 }
 
@@ -168,11 +173,15 @@ pub fn ready(snapshot: &Snapshot) -> Report {
     let mut checks = Vec::new();
     checks.extend(snapshot.engine.as_ref().map(consumer));
     checks.extend(snapshot.group.map(group));
-    checks.extend(producers(snapshot, UNCONFIRMED, "Kafka does not confirm"));
+    checks.extend(snapshot.producers.iter().map(producer));
     checks.extend(snapshot.senders.into_iter().flat_map(senders));
     checks.extend(snapshot.redis.map(redis));
     checks.extend(snapshot.services.iter().map(service));
     Report::of(checks)
+}
+
+fn at_least(age: Option<Duration>, bound: Duration) -> bool {
+    age.is_some_and(|age| age >= bound)
 }
 
 fn check(name: &'static str, trouble: Option<(Status, &'static str)>) -> Check {
@@ -205,15 +214,12 @@ fn group(group: Group) -> Check {
     check("engines", trouble)
 }
 
-fn producers(
-    snapshot: &Snapshot,
-    limit: Duration,
-    reason: &'static str,
-) -> impl Iterator<Item = Check> {
-    snapshot.producers.iter().map(move |producer| {
-        let late = producer.call_age.is_some_and(|age| age >= limit);
-        check(producer.name, late.then_some((Status::Down, reason)))
-    })
+fn producer(producer: &Producer) -> Check {
+    let late = at_least(producer.unconfirmed_for.max(producer.call_age), UNCONFIRMED);
+    check(
+        producer.name,
+        late.then_some((Status::Down, "Kafka does not confirm")),
+    )
 }
 
 fn senders(there: Senders) -> [Check; 2] {
@@ -280,6 +286,18 @@ mod tests {
         Producer {
             name,
             call_age: Some(seconds * SECOND),
+            unconfirmed_for: None,
+        }
+    }
+
+    fn unconfirmed(seconds: u32) -> Snapshot {
+        let producer = Producer {
+            unconfirmed_for: Some(seconds * SECOND),
+            ..producer("kafka-producer", 5)
+        };
+        Snapshot {
+            producers: vec![producer],
+            ..well()
         }
     }
 
@@ -334,6 +352,7 @@ mod tests {
         Snapshot { producers: vec![producer("kafka-producer", 1), producer("http-producer", 60)], ..well() },
         Some(("http-producer", "a call to Kafka does not return"))
     )]
+    #[case::unconfirmed(unconfirmed(600), None)]
     #[case::a_little_overdue(engine(|one| one.overdue = Some(59 * SECOND)), None)]
     #[case::stuck(
         engine(|one| one.overdue = Some(60 * SECOND)),
@@ -372,11 +391,16 @@ mod tests {
         Status::Down,
         Some(("kafka-consumer", "where a partition starts is not known yet"))
     )]
-    #[case::confirms_late(Snapshot { producers: vec![producer("kafka-producer", 29)], ..well() }, Status::Up, None)]
+    #[case::confirms_late(unconfirmed(29), Status::Up, None)]
     #[case::does_not_confirm(
-        Snapshot { producers: vec![producer("kafka-producer", 30)], ..well() },
+        unconfirmed(30),
         Status::Down,
         Some(("kafka-producer", "Kafka does not confirm"))
+    )]
+    #[case::one_call_waits(
+        Snapshot { producers: vec![producer("http-producer", 30)], ..well() },
+        Status::Down,
+        Some(("http-producer", "Kafka does not confirm"))
     )]
     #[case::no_email_topic(
         senders_are(true, false),

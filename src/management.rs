@@ -104,6 +104,7 @@ impl Management {
                 .map(|(name, vitals)| Producer {
                     name,
                     call_age: vitals.call_age(),
+                    unconfirmed_for: vitals.unconfirmed_for(),
                 })
                 .collect(),
             services: self.services.states(),

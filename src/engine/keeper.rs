@@ -61,7 +61,10 @@ pub(crate) fn run(
         if stable_read.elapsed() >= STABLE_EVERY {
             stable_read = Instant::now();
             match last_stable(core, consumer) {
-                Ok(ends) => *core.ends.lock() = ends,
+                Ok(ends) => {
+                    tracing::debug!(partitions = ends.len(), "last stable offsets read");
+                    *core.ends.lock() = ends;
+                }
                 Err(error) => tracing::debug!(%error, "the lag is not known now"),
             }
         }

@@ -190,8 +190,10 @@ impl Committer {
         let Some((metadata, commits)) = self.decide(batch, offsets_due) else {
             self.offsets_committed = Instant::now();
             self.assigned &= self.consumer.assignment_lost();
+            self.core.vitals.nothing_to_commit();
             return None;
         };
+        self.core.vitals.to_commit();
         let started = Instant::now();
         let end = match &self.producer {
             Some(producer) => producer.write(&metadata, batch, &commits, started),

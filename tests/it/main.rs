@@ -18,6 +18,7 @@ mod failures;
 mod flow;
 mod kafka;
 mod leaks;
+mod management;
 mod offsets;
 mod process;
 mod rebalance;

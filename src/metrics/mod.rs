@@ -1,10 +1,12 @@
-//! Every metric there is: its name, labels and help, each once. Nothing else names the metrics'
-//! library, and there is no global registry: a [`Metrics`] goes in as an argument.
+//! The metrics of a process; which there are says [`list`]. Nothing else names the metrics' library,
+//! and there is no global registry: a [`Metrics`] goes in as an argument.
 //!
 //! Counters and histograms are recorded where things happen, by an atomic or a lock that nobody
 //! contends for, and without building a text. Gauges are read when they are asked for
 //! ([`Gauges`]). Labels are closed sets and the topics that are consumed: never a tenant, since
 //! strangers choose it, and nothing of a person.
+
+mod list;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,106 +20,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric as Registrable, Registry};
 
+pub use self::list::{ALL, Kind, Metric};
+
 use crate::egov::{Load, Service};
 use crate::engine::record::Door;
 use crate::engine::state;
 use crate::messages::TextCode;
 use crate::outcome::{Code, Failure, FinalOutcome, Limit, Outcome};
-
-/// How a metric grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only upwards, from 0 at the start of the process; `_total` follows its name.
-    Counter,
-    /// Up and down.
-    Gauge,
-    /// Counts by size; `_bucket`, `_sum` and `_count` follow its name.
-    Histogram,
-}
-
-/// What a metric is called and says.
-#[derive(Debug, Clone, Copy)]
-pub struct Metric {
-    /// How it grows.
-    pub kind: Kind,
-    /// Its name, with its unit, without what its kind appends.
-    pub name: &'static str,
-    /// Its labels.
-    pub labels: &'static [&'static str],
-    /// Its help text, without a final full stop.
-    pub help: &'static str,
-}
-
-macro_rules! metrics {
-    ($($name:ident: $kind:ident $text:literal [$($label:literal),*] $help:literal;)+) => {
-        $(const $name: Metric = Metric {
-            kind: Kind::$kind,
-            name: $text,
-            labels: &[$($label),*],
-            help: $help,
-        };)+
-
-        /// Every metric, in the order of the documentation.
-        pub const ALL: &[Metric] = &[$($name,)+];
-    };
-}
-
-metrics! {
-    REQUESTS: Counter "user_otp_requests" ["door", "outcome", "code"]
-        "Requests that came to their final outcome, once it is committed";
-    PUBLISH: Histogram "user_otp_publish_duration_seconds" ["door"]
-        "From the time of a request (its record's) to the commit of its messages";
-    RETRIES: Counter "user_otp_retries" ["code"]
-        "Tries that ended on a retry topic";
-    DEAD_LETTERS: Counter "user_otp_dead_letters" ["disposition", "code"]
-        "Requests that ended on the dead-letter topic";
-    HTTP_ANSWERS: Counter "user_otp_http_answers" ["status"]
-        "Answers of the HTTP door, by status";
-    HANDED_OVER: Counter "user_otp_http_handed_over" []
-        "HTTP requests that went on the topic of accepted requests";
-    LIMITS: Counter "user_otp_limits_reached" ["limit", "effect"]
-        "Requests over a sending limit: refused, or only counted (shadowed)";
-    CALLS: Counter "user_otp_service_calls" ["service", "result"]
-        "Calls to a service, by what came of them";
-    CALL_TIME: Histogram "user_otp_service_call_duration_seconds" ["service"]
-        "From sending a call to the last byte of its answer";
-    CALL_LIMIT: Gauge "user_otp_service_calls_limit" ["service"]
-        "Calls that a service gets at once";
-    CALLS_OPEN: Gauge "user_otp_service_calls_in_progress" ["service"]
-        "Calls to a service under way";
-    CALLS_WAITING: Gauge "user_otp_service_calls_waiting" ["service"]
-        "Requests that wait for their turn at a service";
-    UNUSABLE: Counter "user_otp_templates_unusable" ["template"]
-        "Texts that localization answered and that cannot be used, each time they are read";
-    LAG: Gauge "user_otp_lag_records" ["topic"]
-        "Records below the last stable offset that are not finished, on our partitions";
-    LAG_AGE: Gauge "user_otp_lag_seconds" ["topic"]
-        "Age of the oldest of them by its record time; on a retry topic its delay is part of it";
-    PARTITIONS: Gauge "user_otp_partitions_assigned" []
-        "Partitions that are consumed";
-    PENDING: Gauge "user_otp_partitions_pending" []
-        "Partitions assigned to us whose start is not known yet";
-    REBALANCES: Counter "user_otp_rebalances" ["event"]
-        "Changes of our partitions by the group";
-    WINDOW: Gauge "user_otp_window_requests" []
-        "Requests in hand";
-    WINDOW_BYTES: Gauge "user_otp_window_bytes" []
-        "Bytes of the records in hand";
-    PARKED: Gauge "user_otp_retries_parked" []
-        "Retries in memory that wait until they are due";
-    LATENESS: Histogram "user_otp_retry_lateness_seconds" []
-        "From the moment a retry was due to the start of its handling";
-    TRANSACTIONS: Counter "user_otp_transactions" ["door", "end"]
-        "Transactions, by how they ended; rebuilt: with a new producer";
-    TRANSACTION_TIME: Histogram "user_otp_transaction_duration_seconds" ["door"]
-        "From the beginning of a transaction to its end, whichever it is";
-    SKIPPED: Counter "user_otp_old_records_skipped" []
-        "Records older than a request lives that were there before the group, passed over";
-    LOST: Counter "user_otp_offsets_lost" []
-        "Offsets that were gone before they were consumed (retention, a topic created anew)";
-    AHEAD: Histogram "user_otp_record_ahead_seconds" []
-        "How far records' times were ahead of our clock, of those that were: a producer's clock";
-}
 
 /// Seconds; from a quick answer to a request's lifetime.
 const TIMES: [f64; 16] = [
@@ -222,41 +131,45 @@ impl Default for Metrics {
         let mut registry = Registry::default();
         let r = &mut registry;
         let inner = Inner {
-            requests: register(r, REQUESTS, Family::default()),
-            publish: register(r, PUBLISH, Family::new_with_constructor(times as fn() -> _)),
-            retries: register(r, RETRIES, Family::default()),
-            dead_letters: register(r, DEAD_LETTERS, Family::default()),
-            http_answers: register(r, HTTP_ANSWERS, Family::default()),
-            handed_over: register(r, HANDED_OVER, Counter::default()),
-            limits: register(r, LIMITS, Family::default()),
-            calls: register(r, CALLS, Family::default()),
+            requests: register(r, list::REQUESTS, Family::default()),
+            publish: register(
+                r,
+                list::PUBLISH,
+                Family::new_with_constructor(times as fn() -> _),
+            ),
+            retries: register(r, list::RETRIES, Family::default()),
+            dead_letters: register(r, list::DEAD_LETTERS, Family::default()),
+            http_answers: register(r, list::HTTP_ANSWERS, Family::default()),
+            handed_over: register(r, list::HANDED_OVER, Counter::default()),
+            limits: register(r, list::LIMITS, Family::default()),
+            calls: register(r, list::CALLS, Family::default()),
             call_time: register(
                 r,
-                CALL_TIME,
+                list::CALL_TIME,
                 Family::new_with_constructor(times as fn() -> _),
             ),
-            call_limit: register(r, CALL_LIMIT, Family::default()),
-            calls_open: register(r, CALLS_OPEN, Family::default()),
-            calls_waiting: register(r, CALLS_WAITING, Family::default()),
-            unusable: register(r, UNUSABLE, Family::default()),
-            lag: register(r, LAG, Family::default()),
-            lag_age: register(r, LAG_AGE, Family::default()),
-            partitions: register(r, PARTITIONS, Gauge::default()),
-            pending: register(r, PENDING, Gauge::default()),
-            rebalances: register(r, REBALANCES, Family::default()),
-            window: register(r, WINDOW, Gauge::default()),
-            window_bytes: register(r, WINDOW_BYTES, Gauge::default()),
-            parked: register(r, PARKED, Gauge::default()),
-            lateness: register(r, LATENESS, times()),
-            transactions: register(r, TRANSACTIONS, Family::default()),
+            call_limit: register(r, list::CALL_LIMIT, Family::default()),
+            calls_open: register(r, list::CALLS_OPEN, Family::default()),
+            calls_waiting: register(r, list::CALLS_WAITING, Family::default()),
+            unusable: register(r, list::UNUSABLE, Family::default()),
+            lag: register(r, list::LAG, Family::default()),
+            lag_age: register(r, list::LAG_AGE, Family::default()),
+            partitions: register(r, list::PARTITIONS, Gauge::default()),
+            pending: register(r, list::PENDING, Gauge::default()),
+            rebalances: register(r, list::REBALANCES, Family::default()),
+            window: register(r, list::WINDOW, Gauge::default()),
+            window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
+            parked: register(r, list::PARKED, Gauge::default()),
+            lateness: register(r, list::LATENESS, times()),
+            transactions: register(r, list::TRANSACTIONS, Family::default()),
             transaction_time: register(
                 r,
-                TRANSACTION_TIME,
+                list::TRANSACTION_TIME,
                 Family::new_with_constructor(times as fn() -> _),
             ),
-            skipped: register(r, SKIPPED, Counter::default()),
-            lost: register(r, LOST, Counter::default()),
-            ahead: register(r, AHEAD, Histogram::new(CLOCKS)),
+            skipped: register(r, list::SKIPPED, Counter::default()),
+            lost: register(r, list::LOST, Counter::default()),
+            ahead: register(r, list::AHEAD, Histogram::new(CLOCKS)),
             registry: Mutex::new(registry),
         };
         inner.begin_at_zero();
@@ -513,4 +426,107 @@ fn reached(limit: Limit, effect: LimitEffect) -> Two {
         LimitEffect::Shadowed => "shadowed",
     };
     [("limit", limit.as_str()), ("effect", effect)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::state::Lag;
+
+    fn full() -> (Metrics, Gauges) {
+        let metrics = Metrics::default();
+        let failure = Failure {
+            disposition: crate::outcome::Disposition::Poison,
+            code: Code::NotJson,
+            stage: crate::outcome::Stage::Decode,
+        };
+        let setback = crate::outcome::Setback {
+            code: Code::ServiceTimeout,
+            stage: crate::outcome::Stage::Otp,
+            retry_after: None,
+        };
+        metrics.finished(Door::Http, &Outcome::DeadLettered(failure), Duration::ZERO);
+        metrics.finished(Door::Http, &Outcome::Retried(setback), Duration::ZERO);
+        metrics.http_answered(201);
+        metrics.handed_over();
+        metrics.limit_reached(Limit::Prefix, LimitEffect::Shadowed);
+        metrics.called(Service::Otp, Ok(()), Duration::from_millis(60));
+        metrics.template_unusable(TextCode::SmsLogin);
+        metrics.retry_started(Duration::from_millis(3));
+        metrics.transaction(Door::Http, TransactionEnd::Rebuilt, Duration::from_secs(20));
+        metrics.offsets_lost(7);
+        metrics.record_ahead(Duration::from_secs(90));
+        let load = Load {
+            limit: 256,
+            in_use: 2,
+            waiting: 1,
+        };
+        let lag = Lag {
+            records: 12,
+            age: Duration::from_millis(1_500),
+        };
+        let gauges = Gauges {
+            engine: Some(state::Gauges {
+                window_requests: 3,
+                lag: [("requests".into(), lag)].into(),
+                ..state::Gauges::default()
+            }),
+            pending: 4,
+            services: vec![(Service::Otp, load)],
+        };
+        (metrics, gauges)
+    }
+
+    #[test]
+    fn every_metric_is_shown_with_its_labels() {
+        let (metrics, gauges) = full();
+        let text = metrics.render(&gauges);
+        let shown = text
+            .lines()
+            .filter(|line| line.starts_with("# HELP "))
+            .count();
+        assert_eq!(shown, ALL.len());
+        for metric in ALL {
+            let mut samples = text.lines().filter(|line| line.starts_with(metric.name));
+            let labels = |line: &str| {
+                metric
+                    .labels
+                    .iter()
+                    .all(|one| line.contains(&format!("{one}=\"")))
+            };
+            assert!(
+                samples.any(labels),
+                "{} with {:?}",
+                metric.name,
+                metric.labels
+            );
+            assert_eq!(
+                metric.labels.is_empty(),
+                !text.contains(&format!("{}{{", metric.shown_name())),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn gauges_are_those_of_the_moment() {
+        let (metrics, mut gauges) = full();
+        let text = metrics.render(&gauges);
+        for line in [
+            r#"user_otp_lag_records{topic="requests"} 12"#,
+            r#"user_otp_lag_seconds{topic="requests"} 1.5"#,
+            r#"user_otp_service_calls_waiting{service="otp"} 1"#,
+            "user_otp_window_requests 3",
+            "user_otp_partitions_pending 4",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+        }
+        gauges.engine = Some(state::Gauges::default());
+        let text = metrics.render(&gauges);
+        assert!(
+            !text.contains("user_otp_lag_records{"),
+            "its partitions are no longer ours"
+        );
+    }
 }
