@@ -527,6 +527,11 @@ mod tests {
     #[test]
     fn where_no_tier_leaves_min_life_the_request_expires_with_its_cause() {
         let now = EpochMs(1_275_000);
+        let settled = writer().settle(&login(&[]), unavailable(Code::ServiceUnavailable), now);
+        let Outcome::DeadLettered(failure) = settled else {
+            panic!("it is {settled:?}");
+        };
+        assert_eq!(failure.disposition, Disposition::Expired);
         let records = writer().write(&login(&[]), &unavailable(Code::ServiceUnavailable), now);
         let [letter, outcome] = records.as_slice() else {
             panic!("two records");

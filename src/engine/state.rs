@@ -610,3 +610,79 @@ impl State {
 fn second(time: EpochMs) -> i64 {
     time.0.div_euclid(1_000) + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::record::{Position, Reading, Record};
+
+    const NOW: EpochMs = EpochMs(10_000_000);
+
+    fn state() -> (State, Partition) {
+        let mut state = State::new(Bounds {
+            window: 10,
+            window_bytes: 1_000,
+            lane: 10,
+            jobs: 10,
+            parked: 10,
+            lifetime: Duration::from_secs(300),
+        });
+        let partition = Partition {
+            topic: "requests".into(),
+            number: 0,
+        };
+        state.assign(partition.clone(), Origin::Requests, Tracker::foreign(0, 0));
+        (state, partition)
+    }
+
+    fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
+        let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+        let record = Record {
+            position: Position {
+                topic: Arc::clone(&partition.topic),
+                partition: 0,
+                offset: 0,
+            },
+            timestamp: Some(time),
+            key: None,
+            value: Some(b"{}".to_vec()),
+            headers: Vec::new(),
+        };
+        let reading = Reading {
+            lifetime: Duration::from_secs(300),
+            accepted: "accepted".into(),
+        };
+        let request = Request::read(record, Origin::Requests, NOW, &reading);
+        let Admission::Start(ticket) = state.admit(request, epoch, NOW) else {
+            unreachable!("nobody is before it");
+        };
+        ticket
+    }
+
+    #[test]
+    fn a_request_is_overdue_from_its_deadline_or_from_when_we_got_it() {
+        let seconds = |seconds| NOW.plus(Duration::from_secs(seconds));
+        let hour_ago = EpochMs(NOW.0 - 3_600_000);
+        for (time, ends_after) in [(NOW, 300), (hour_ago, 0)] {
+            let (mut state, partition) = state();
+            let ticket = admit(&mut state, &partition, time);
+            assert_eq!(state.overdue(seconds(ends_after)), None);
+            let overdue = state.overdue(seconds(ends_after + 61));
+            assert_eq!(overdue, Some(Duration::from_secs(60)));
+            state.committed(Vec::new(), std::iter::once(&ticket));
+            assert_eq!(state.overdue(seconds(10_000)), None);
+        }
+    }
+
+    #[test]
+    fn lag_is_by_topic_and_as_old_as_the_oldest() {
+        let (mut state, partition) = state();
+        let ticket = admit(&mut state, &partition, EpochMs(NOW.0 - 7_000));
+        let ends = HashMap::from([(partition, 5)]);
+        let lag = |state: &State| state.gauges(&ends, NOW).lag["requests"];
+        let age = Duration::from_secs(7);
+        assert_eq!(lag(&state), Lag { records: 5, age });
+        state.committed(Vec::new(), std::iter::once(&ticket));
+        assert_eq!(lag(&state), Lag { records: 4, age });
+    }
+}
