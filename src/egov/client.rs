@@ -20,7 +20,7 @@ use super::repeat::Repeats;
 use super::{Call, CallError, Service, ServiceState};
 use crate::clock::Clock;
 use crate::config::{Config, ServiceUrl};
-use crate::metrics::Metrics;
+use crate::metrics::{Calls, Metrics};
 use crate::outcome::Code;
 use crate::wire::BrokenAnswer;
 
@@ -55,6 +55,7 @@ pub(super) struct Endpoint {
     service: Service,
     timeout: Duration,
     limiter: Limiter,
+    calls: Arc<Calls>,
     /// What the last call came to.
     last: Arc<Mutex<Option<Result<(), Code>>>>,
     /// The request but for what differs from call to call. It knows the user name and password
@@ -144,6 +145,7 @@ impl Client {
             service,
             timeout,
             limiter: Limiter::new(calls),
+            calls: Arc::new(self.metrics.calls(service)),
             last: Arc::default(),
             template: Arc::new(Template(template)),
         })
@@ -197,7 +199,7 @@ impl Endpoint {
     }
 
     fn note(&self, result: Result<(), Code>, took: Duration) {
-        self.client.metrics.called(self.service, result, took);
+        self.calls.ended(result, took);
         *self.last.lock() = Some(result);
     }
 

@@ -93,10 +93,28 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Inner>);
 
+/// One service's calls: handles, since each request makes two.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    service: Service,
+    calls: Family<Two, Counter>,
+    succeeded: Counter,
+    times: Histogram,
+}
+
+/// What each published request records: handles, one set a door.
+#[derive(Debug)]
+struct ByDoor {
+    published: Counter,
+    publish: Histogram,
+}
+
 #[derive(Debug)]
 struct Inner {
+    stream: ByDoor,
+    http: ByDoor,
+    job: ByDoor,
     requests: Family<Three, Counter>,
-    publish: Times<One>,
     retries: Family<One, Counter>,
     dead_letters: Family<Two, Counter>,
     http_answers: Family<One, Counter>,
@@ -130,13 +148,22 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let r = &mut registry;
+        let requests = register(r, list::REQUESTS, Family::default());
+        let publish = Family::new_with_constructor(times as fn() -> _);
+        let publish = register(r, list::PUBLISH, publish);
+        let handles = |door| ByDoor {
+            published: requests.get_or_create_owned(&request(
+                door,
+                FinalOutcome::Published,
+                NO_CODE,
+            )),
+            publish: publish.get_or_create_owned(&by_door(door)),
+        };
         let inner = Inner {
-            requests: register(r, list::REQUESTS, Family::default()),
-            publish: register(
-                r,
-                list::PUBLISH,
-                Family::new_with_constructor(times as fn() -> _),
-            ),
+            stream: handles(Door::Stream),
+            http: handles(Door::Http),
+            job: handles(Door::Job),
+            requests,
             retries: register(r, list::RETRIES, Family::default()),
             dead_letters: register(r, list::DEAD_LETTERS, Family::default()),
             http_answers: register(r, list::HTTP_ANSWERS, Family::default()),
@@ -190,14 +217,6 @@ impl Inner {
     /// A series that begins with its first event hides that event from `rate()`: where the labels
     /// are few, all are there from the start.
     fn begin_at_zero(&self) {
-        for door in [Door::Stream, Door::Http, Door::Job] {
-            let published = FinalOutcome::Published;
-            drop(
-                self.requests
-                    .get_or_create(&request(door, published, NO_CODE)),
-            );
-            drop(self.publish.get_or_create(&by_door(door)));
-        }
         for limit in Limit::ALL {
             for effect in [LimitEffect::Refused, LimitEffect::Shadowed] {
                 drop(self.limits.get_or_create(&reached(*limit, effect)));
@@ -221,10 +240,12 @@ impl Metrics {
     pub fn finished(&self, door: Door, outcome: &Outcome, age: Duration) {
         match outcome {
             Outcome::Published(published) => {
-                let code = published.code.map_or(NO_CODE, Code::as_str);
-                self.count(door, FinalOutcome::Published, code);
-                let publish = self.0.publish.get_or_create(&by_door(door));
-                publish.observe(age.as_secs_f64());
+                let handles = self.0.by_door(door);
+                handles.publish.observe(age.as_secs_f64());
+                match published.code {
+                    None => drop(handles.published.inc()),
+                    Some(code) => self.count(door, FinalOutcome::Published, code.as_str()),
+                }
             }
             Outcome::Rejected(rejection) => {
                 self.count(door, FinalOutcome::Rejected, rejection.code());
@@ -289,19 +310,18 @@ impl Metrics {
         self.0.limits.get_or_create(&reached(limit, effect)).inc();
     }
 
-    /// A call to a service came back, or did not, after `took`.
-    pub fn called(&self, service: Service, result: Result<(), Code>, took: Duration) {
-        let word = match result {
-            Ok(()) => "success",
-            Err(code) => code.as_str(),
-        };
-        let service = ("service", service.as_str());
-        self.0
-            .calls
-            .get_or_create(&[service, ("result", word)])
-            .inc();
-        let times = self.0.call_time.get_or_create(&[service]);
-        times.observe(took.as_secs_f64());
+    /// What a service's calls are recorded by.
+    #[must_use]
+    pub fn calls(&self, service: Service) -> Calls {
+        let inner = &self.0;
+        Calls {
+            service,
+            calls: inner.calls.clone(),
+            succeeded: inner.calls.get_or_create_owned(&called(service, "success")),
+            times: inner
+                .call_time
+                .get_or_create_owned(&[("service", service.as_str())]),
+        }
     }
 
     /// Localization answered a text that cannot be used.
@@ -351,7 +371,29 @@ impl Metrics {
     pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 }
 
+impl Calls {
+    /// A call came back, or did not, after `took`.
+    pub fn ended(&self, result: Result<(), Code>, took: Duration) {
+        self.times.observe(took.as_secs_f64());
+        match result {
+            Ok(()) => drop(self.succeeded.inc()),
+            Err(code) => {
+                let labels = called(self.service, code.as_str());
+                self.calls.get_or_create(&labels).inc();
+            }
+        }
+    }
+}
+
 impl Inner {
+    fn by_door(&self, door: Door) -> &ByDoor {
+        match door {
+            Door::Stream => &self.stream,
+            Door::Http => &self.http,
+            Door::Job => &self.job,
+        }
+    }
+
     fn set(&self, now: &Gauges) {
         for (service, load) in &now.services {
             let labels = [("service", service.as_str())];
@@ -396,6 +438,10 @@ fn request(door: Door, outcome: FinalOutcome, code: &'static str) -> Three {
         ("outcome", outcome.as_str()),
         ("code", code),
     ]
+}
+
+fn called(service: Service, result: &'static str) -> Two {
+    [("service", service.as_str()), ("result", result)]
 }
 
 fn by_door(door: Door) -> One {
@@ -450,7 +496,9 @@ mod tests {
         metrics.http_answered(201);
         metrics.handed_over();
         metrics.limit_reached(Limit::Prefix, LimitEffect::Shadowed);
-        metrics.called(Service::Otp, Ok(()), Duration::from_millis(60));
+        metrics
+            .calls(Service::Otp)
+            .ended(Ok(()), Duration::from_millis(60));
         metrics.template_unusable(TextCode::SmsLogin);
         metrics.retry_started(Duration::from_millis(3));
         metrics.transaction(Door::Http, TransactionEnd::Rebuilt, Duration::from_secs(20));
