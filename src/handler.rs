@@ -230,13 +230,14 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::metrics::Metrics;
 
     /// Thousands wait in the window; what a call needs is allocated once it has its permit.
     #[test]
     fn a_request_that_waits_takes_a_few_kilobytes() {
         let (config, _) = Config::load(None, []).expect("the defaults are right");
         let clock = Clock::system();
-        let services = Services::new(&config, clock.clone()).expect("a client");
+        let services = Services::new(&config, clock.clone(), Metrics::default()).expect("a client");
         let rules = Rules {
             min_life: config.request.min_life,
             sms_expiry: config.sms.expiry,

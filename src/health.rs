@@ -1,90 +1,449 @@
-//! Health over HTTP: the charts' probe, and on the management port whether the engine lives and
-//! is ready.
+//! Whether the process lives, and whether it is ready: reports made of a snapshot, pure.
+//!
+//! *Dead* is what only a restart mends. Lag, a service or Kafka being down are not: a restart
+//! would make each of them worse. *Ready* is whether requests that come now are taken and
+//! finished; a service being down is said, and changes nothing, since requests wait for it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use serde::Serialize;
 
-use crate::engine::vitals::Vitals;
+use crate::egov::ServiceState;
 
-/// Dead: the poll loop has not turned for `max.poll.interval.ms`.
-const POLL_LIMIT: Duration = Duration::from_secs(120);
+/// A producer call that is older will never return. The watchdog ends the process then.
+pub const HUNG: Duration = Duration::from_secs(60);
 
-/// Not ready: a producer call is older than this. The watchdog ends the process at twice that.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// What has waited longer for its commit, or for one call, is not confirmed.
+const UNCONFIRMED: Duration = Duration::from_secs(30);
 
-/// Serves `GET {context_path}/health`: the process serves. It never depends on Kafka or a service.
-///
-/// # Errors
-///
-/// When the listener fails.
-pub async fn serve_probe(
-    listener: TcpListener,
-    context_path: &str,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let router = Router::new().route(
-        &format!("{context_path}/health"),
-        get(|| async { r#"{"status":"UP"}"# }),
-    );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+/// How long a request may stay past its deadline, and for how long transactions must have gone
+/// through, before that is a defect: after an outage what waited is finished first.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// What the reports are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The engine, where it runs here.
+    pub engine: Option<Engine>,
+    /// The consumer group, where the engine runs elsewhere.
+    pub group: Option<Group>,
+    /// Each door's producer.
+    pub producers: Vec<Producer>,
+    /// The services that are called.
+    pub services: Vec<ServiceState>,
+    /// Whether the SMS and the email topic are there; none where each tenant has its own.
+    pub senders: Option<Senders>,
+    /// Redis, where it is configured.
+    pub redis: Option<Redis>,
 }
 
-/// Serves `/health/live` and `/health/ready`.
-///
-/// # Errors
-///
-/// When the listener fails.
-pub async fn serve_management(
-    listener: TcpListener,
-    vitals: Arc<Vitals>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let ready = Arc::clone(&vitals);
-    let router = Router::new()
-        .route(
-            "/health/live",
-            get(move || std::future::ready(live(&vitals))),
-        )
-        .route(
-            "/health/ready",
-            get(move || std::future::ready(is_ready(&ready))),
-        );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+/// The engine's signs of life.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Engine {
+    /// How long ago the poll loop last turned.
+    pub since_poll: Duration,
+    /// The longest that it may stand still, `max.poll.interval.ms`.
+    pub max_poll_interval: Duration,
+    /// Whether it has joined its group.
+    pub joined: bool,
+    /// Partitions whose start is not known yet.
+    pub pending: usize,
+    /// How long ago the request that is most overdue should have had its end.
+    pub overdue: Option<Duration>,
+    /// For how long transactions have been going through, without one that did not.
+    pub committing_for: Option<Duration>,
+    /// How long ago the last one did.
+    pub since_commit: Option<Duration>,
 }
 
-fn live(vitals: &Vitals) -> (StatusCode, &'static str) {
-    if vitals.since_poll() < POLL_LIMIT {
-        (StatusCode::OK, r#"{"status":"UP"}"#)
+/// A producer's signs of life.
+#[derive(Debug, Clone, Copy)]
+pub struct Producer {
+    /// Whose it is.
+    pub name: &'static str,
+    /// How long its call under way has been waiting.
+    pub call_age: Option<Duration>,
+    /// For how long there has been something to commit that is not, over all attempts.
+    pub unconfirmed_for: Option<Duration>,
+}
+
+/// Whether any engine of the group is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// So many members.
+    Members(usize),
+    /// The brokers do not say: the group uses the newer protocol.
+    Untold,
+    /// No broker answered.
+    Unreachable,
+}
+
+/// The topics of the platform's senders.
+#[derive(Debug, Clone, Copy)]
+pub struct Senders {
+    /// The SMS topic is there.
+    pub sms: bool,
+    /// The email topic is there.
+    pub email: bool,
+}
+
+/// The shared state of sending limits and idempotency keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redis {
+    /// It answers.
+    Up,
+    /// It does not; each instance goes by its own memory.
+    Down,
+}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// As it should be.
+    Up,
+    /// Less is done than should be, and the rest goes on.
+    Degraded,
+    /// Not at all.
+    Down,
+}
+
+/// One dependency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Which.
+    pub name: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// Why it is not up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Whether the whole is no better than this.
+    #[serde(skip)]
+    decides: bool,
+}
+
+/// The answer of a health endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The worst of what decides.
+    pub status: Status,
+    /// Each dependency.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    fn of(checks: Vec<Check>) -> Self {
+        let deciding = checks.iter().filter(|check| check.decides);
+        let status = deciding.map(|check| check.status).max();
+        Self {
+            status: status.unwrap_or(Status::Up),
+            checks,
+        }
+    }
+}
+
+/// Whether the process lives; down: only a restart helps.
+#[must_use]
+pub fn live(snapshot: &Snapshot) -> Report {
+    let mut checks = Vec::new();
+    if let Some(engine) = &snapshot.engine {
+        let stands = engine.since_poll >= engine.max_poll_interval;
+        checks.push(check(
+            "poll-loop",
+            stands.then_some((Status::Down, "it does not turn")),
+        ));
+        let committing = at_least(engine.committing_for, STUCK)
+            && engine.since_commit.is_some_and(|age| age < STUCK);
+        let stuck = committing && at_least(engine.overdue, STUCK);
+        let reason = "one is unfinished a minute past its deadline";
+        checks.push(check("requests", stuck.then_some((Status::Down, reason))));
+    }
+    checks.extend(snapshot.producers.iter().map(|producer| {
+        let hung = at_least(producer.call_age, HUNG);
+        let reason = "a call to Kafka does not return";
+        check(producer.name, hung.then_some((Status::Down, reason)))
+    }));
+    Report::of(checks)
+}
+
+/// Whether requests that come now are taken and finished.
+#[must_use]
+pub fn ready(snapshot: &Snapshot) -> Report {
+    let mut checks = Vec::new();
+    checks.extend(snapshot.engine.as_ref().map(consumer));
+    checks.extend(snapshot.group.map(group));
+    checks.extend(snapshot.producers.iter().map(producer));
+    checks.extend(snapshot.senders.into_iter().flat_map(senders));
+    checks.extend(snapshot.redis.map(redis));
+    checks.extend(snapshot.services.iter().map(service));
+    Report::of(checks)
+}
+
+fn at_least(age: Option<Duration>, bound: Duration) -> bool {
+    age.is_some_and(|age| age >= bound)
+}
+
+fn check(name: &'static str, trouble: Option<(Status, &'static str)>) -> Check {
+    Check {
+        name,
+        status: trouble.map_or(Status::Up, |(status, _)| status),
+        reason: trouble.map(|(_, reason)| reason),
+        decides: true,
+    }
+}
+
+fn consumer(engine: &Engine) -> Check {
+    let trouble = if !engine.joined {
+        Some((Status::Down, "not yet a member of the consumer group"))
+    } else if engine.pending > 0 {
+        Some((Status::Down, "where a partition starts is not known yet"))
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"status":"DOWN","reason":"the poll loop does not turn"}"#,
+        None
+    };
+    check("kafka-consumer", trouble)
+}
+
+fn group(group: Group) -> Check {
+    let trouble = match group {
+        Group::Members(0) => Some((Status::Down, "no engine of the group is alive")),
+        Group::Members(_) => None,
+        Group::Untold => Some((Status::Degraded, "whether an engine is alive is not told")),
+        Group::Unreachable => Some((Status::Down, "no broker answers")),
+    };
+    check("engines", trouble)
+}
+
+fn producer(producer: &Producer) -> Check {
+    let late = at_least(producer.unconfirmed_for.max(producer.call_age), UNCONFIRMED);
+    check(
+        producer.name,
+        late.then_some((Status::Down, "Kafka does not confirm")),
+    )
+}
+
+fn senders(there: Senders) -> [Check; 2] {
+    let sms = (!there.sms).then_some((Status::Down, "it is missing: no SMS can be sent"));
+    let email = (!there.email).then_some((Status::Degraded, "it is missing: SMS go alone"));
+    [check("sms-topic", sms), check("email-topic", email)]
+}
+
+fn redis(redis: Redis) -> Check {
+    let trouble = match redis {
+        Redis::Up => None,
+        Redis::Down => Some((Status::Degraded, "each instance goes by its own memory")),
+    };
+    check("redis", trouble)
+}
+
+fn service(service: &ServiceState) -> Check {
+    let failed = service.last.and_then(Result::err);
+    Check {
+        decides: false,
+        ..check(
+            service.service.as_str(),
+            failed.map(|code| (Status::Down, code.as_str())),
         )
     }
 }
 
-fn is_ready(vitals: &Vitals) -> (StatusCode, &'static str) {
-    if !vitals.has_joined() {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"status":"DOWN","reason":"not yet a member of the consumer group"}"#,
-        )
-    } else if vitals.call_age().is_some_and(|age| age >= CALL_LIMIT) {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"status":"DOWN","reason":"Kafka does not confirm"}"#,
-        )
-    } else {
-        (StatusCode::OK, r#"{"status":"UP"}"#)
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::egov::{Load, Service};
+    use crate::outcome::Code;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn well() -> Snapshot {
+        Snapshot {
+            engine: Some(Engine {
+                max_poll_interval: 120 * SECOND,
+                joined: true,
+                committing_for: Some(3_600 * SECOND),
+                since_commit: Some(SECOND),
+                ..Engine::default()
+            }),
+            producers: vec![producer("kafka-producer", 1)],
+            senders: Some(Senders {
+                sms: true,
+                email: true,
+            }),
+            services: vec![service_with(Ok(()))],
+            ..Snapshot::default()
+        }
+    }
+
+    fn engine(change: impl FnOnce(&mut Engine)) -> Snapshot {
+        let mut snapshot = well();
+        change(snapshot.engine.as_mut().unwrap());
+        snapshot
+    }
+
+    fn producer(name: &'static str, seconds: u32) -> Producer {
+        Producer {
+            name,
+            call_age: Some(seconds * SECOND),
+            unconfirmed_for: None,
+        }
+    }
+
+    fn unconfirmed(seconds: u32) -> Snapshot {
+        let producer = Producer {
+            unconfirmed_for: Some(seconds * SECOND),
+            ..producer("kafka-producer", 5)
+        };
+        Snapshot {
+            producers: vec![producer],
+            ..well()
+        }
+    }
+
+    fn service_with(last: Result<(), Code>) -> ServiceState {
+        ServiceState {
+            service: Service::Otp,
+            load: Load {
+                limit: 256,
+                in_use: 256,
+                waiting: 4_000,
+            },
+            last: Some(last),
+        }
+    }
+
+    fn without_engine(group: Group) -> Snapshot {
+        Snapshot {
+            engine: None,
+            group: Some(group),
+            ..well()
+        }
+    }
+
+    fn senders_are(sms: bool, email: bool) -> Snapshot {
+        Snapshot {
+            senders: Some(Senders { sms, email }),
+            ..well()
+        }
+    }
+
+    /// The status, and the first dependency that is not up with its reason.
+    fn said(report: &Report) -> (Status, Option<(&'static str, &'static str)>) {
+        let trouble = report
+            .checks
+            .iter()
+            .find_map(|check| Some((check.name, check.reason?)));
+        (report.status, trouble)
+    }
+
+    #[rstest]
+    #[case::well(well(), None)]
+    #[case::no_engine(without_engine(Group::Unreachable), None)]
+    #[case::polls_late(engine(|one| one.since_poll = 119 * SECOND), None)]
+    #[case::does_not_poll(engine(|one| one.since_poll = 120 * SECOND), Some(("poll-loop", "it does not turn")))]
+    #[case::operators_interval(
+        engine(|one| { one.since_poll = 10 * SECOND; one.max_poll_interval = 10 * SECOND; }),
+        Some(("poll-loop", "it does not turn"))
+    )]
+    #[case::not_joined(engine(|one| one.joined = false), None)]
+    #[case::slow_call(Snapshot { producers: vec![producer("http-producer", 59)], ..well() }, None)]
+    #[case::hung_call(
+        Snapshot { producers: vec![producer("kafka-producer", 1), producer("http-producer", 60)], ..well() },
+        Some(("http-producer", "a call to Kafka does not return"))
+    )]
+    #[case::unconfirmed(unconfirmed(600), None)]
+    #[case::a_little_overdue(engine(|one| one.overdue = Some(59 * SECOND)), None)]
+    #[case::stuck(
+        engine(|one| one.overdue = Some(60 * SECOND)),
+        Some(("requests", "one is unfinished a minute past its deadline"))
+    )]
+    #[case::overdue_while_kafka_is_away(
+        engine(|one| { one.overdue = Some(600 * SECOND); one.committing_for = None; }),
+        None
+    )]
+    #[case::overdue_just_after_an_outage(
+        engine(|one| { one.overdue = Some(600 * SECOND); one.committing_for = Some(SECOND); }),
+        None
+    )]
+    #[case::overdue_while_nothing_commits(
+        engine(|one| { one.overdue = Some(600 * SECOND); one.since_commit = Some(60 * SECOND); }),
+        None
+    )]
+    #[case::service_down(Snapshot { services: vec![service_with(Err(Code::ServiceTimeout))], ..well() }, None)]
+    fn dead_is_what_only_a_restart_mends(
+        #[case] snapshot: Snapshot,
+        #[case] trouble: Option<(&'static str, &'static str)>,
+    ) {
+        let status = trouble.map_or(Status::Up, |_| Status::Down);
+        assert_eq!(said(&live(&snapshot)), (status, trouble));
+    }
+
+    #[rstest]
+    #[case::well(well(), Status::Up, None)]
+    #[case::not_joined(
+        engine(|one| one.joined = false),
+        Status::Down,
+        Some(("kafka-consumer", "not yet a member of the consumer group"))
+    )]
+    #[case::a_start_is_pending(
+        engine(|one| one.pending = 1),
+        Status::Down,
+        Some(("kafka-consumer", "where a partition starts is not known yet"))
+    )]
+    #[case::confirms_late(unconfirmed(29), Status::Up, None)]
+    #[case::does_not_confirm(
+        unconfirmed(30),
+        Status::Down,
+        Some(("kafka-producer", "Kafka does not confirm"))
+    )]
+    #[case::one_call_waits(
+        Snapshot { producers: vec![producer("http-producer", 30)], ..well() },
+        Status::Down,
+        Some(("http-producer", "Kafka does not confirm"))
+    )]
+    #[case::no_email_topic(
+        senders_are(true, false),
+        Status::Degraded,
+        Some(("email-topic", "it is missing: SMS go alone"))
+    )]
+    #[case::no_sms_topic(
+        senders_are(false, true),
+        Status::Down,
+        Some(("sms-topic", "it is missing: no SMS can be sent"))
+    )]
+    #[case::no_redis(Snapshot { redis: Some(Redis::Up), ..well() }, Status::Up, None)]
+    #[case::redis_down(
+        Snapshot { redis: Some(Redis::Down), ..well() },
+        Status::Degraded,
+        Some(("redis", "each instance goes by its own memory"))
+    )]
+    #[case::service_down_is_said_and_changes_nothing(
+        Snapshot { services: vec![service_with(Err(Code::ServiceTimeout))], ..well() },
+        Status::Up,
+        Some(("otp", "service-timeout"))
+    )]
+    #[case::engines_elsewhere(without_engine(Group::Members(2)), Status::Up, None)]
+    #[case::no_engine_anywhere(
+        without_engine(Group::Members(0)),
+        Status::Down,
+        Some(("engines", "no engine of the group is alive"))
+    )]
+    #[case::engines_not_told(
+        without_engine(Group::Untold),
+        Status::Degraded,
+        Some(("engines", "whether an engine is alive is not told"))
+    )]
+    #[case::no_broker(
+        without_engine(Group::Unreachable),
+        Status::Down,
+        Some(("engines", "no broker answers"))
+    )]
+    fn ready_is_who_takes_and_finishes_requests(
+        #[case] snapshot: Snapshot,
+        #[case] status: Status,
+        #[case] trouble: Option<(&'static str, &'static str)>,
+    ) {
+        assert_eq!(said(&ready(&snapshot)), (status, trouble));
     }
 }

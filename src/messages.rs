@@ -229,6 +229,14 @@ impl TextSet {
         }
     }
 
+    /// The codes whose text is there and cannot be used.
+    pub fn unusable(&self) -> impl Iterator<Item = TextCode> {
+        TextCode::ALL.into_iter().filter(|code| {
+            let text = self.templates[*code as usize].as_deref();
+            text.is_some_and(|text| !code.takes(text))
+        })
+    }
+
     fn get(&self, code: TextCode) -> Option<Template<'_>> {
         self.templates[code as usize]
             .as_deref()

@@ -20,7 +20,10 @@ use crate::engine::state::Bounds;
 use crate::engine::vitals::Vitals;
 use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
+use crate::health::HUNG;
 use crate::known_topics::KnownTopics;
+use crate::management::Management;
+use crate::metrics::Metrics;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
 
@@ -103,6 +106,8 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
 pub struct Service {
     engine: Engine,
     services: Services,
+    topics: KnownTopics,
+    metrics: Metrics,
 }
 
 impl Service {
@@ -110,6 +115,24 @@ impl Service {
     #[must_use]
     pub fn vitals(&self) -> Arc<Vitals> {
         self.engine.vitals()
+    }
+
+    /// What the management port shows.
+    #[must_use]
+    pub fn management(&self, config: &Config) -> Management {
+        let senders = [&config.topics.sms, &config.topics.email].map(Clone::clone);
+        Management {
+            metrics: self.metrics.clone(),
+            engine: Some(self.engine.observer()),
+            producers: vec![("kafka-producer", self.engine.vitals())],
+            services: self.services.clone(),
+            topics: self.topics.clone(),
+            // In a central instance each tenant has its own, looked for with each request.
+            senders: (!config.tenancy.central_instance).then_some(senders),
+            redis: None,
+            group: None,
+            max_poll_interval: connection(config).max_poll_interval(),
+        }
     }
 
     /// Cancelled when the engine cannot go on; [`Service::shut_down`] says why.
@@ -124,7 +147,9 @@ impl Service {
     ///
     /// Why the engine had failed, if it had.
     pub async fn shut_down(self, deadline: Duration) -> anyhow::Result<Drained> {
-        let Self { engine, services } = self;
+        let Self {
+            engine, services, ..
+        } = self;
         let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline)).await;
         services.close().await;
         Ok(drained.context("the engine ended by a defect")??)
@@ -143,8 +168,9 @@ pub async fn start(
     clock: Clock,
     patience: Duration,
 ) -> anyhow::Result<Service> {
-    let services =
-        Services::new(config, clock.clone()).context("the services' client could not be made")?;
+    let metrics = Metrics::default();
+    let services = Services::new(config, clock.clone(), metrics.clone())
+        .context("the services' client could not be made")?;
     let rules = Rules {
         min_life: config.request.min_life,
         sms_expiry: config.sms.expiry,
@@ -158,27 +184,28 @@ pub async fn start(
     };
     let handler = OtpHandler::new(services.clone(), topics.clone(), rules, clock.clone());
     let runtime = Handle::current();
+    let (known, measured) = (topics.clone(), metrics.clone());
     let started = tokio::task::spawn_blocking(move || {
-        Engine::start(settings, handler, topics, clock, &runtime, patience)
+        Engine::start(
+            settings, handler, known, clock, measured, &runtime, patience,
+        )
     });
     let engine: Result<Engine, EngineError> =
         started.await.context("the engine could not be started")?;
     Ok(Service {
         engine: engine?,
         services,
+        topics,
+        metrics,
     })
 }
-
-/// A producer call that takes longer than this does not return any more; each has a time-out of a few
-/// seconds.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Ends the process when a producer call hangs: librdkafka's look-up of a coordinator may never
 /// return when its broker dies. The next process takes the open transaction over.
 pub fn watch(vitals: Arc<Vitals>) {
     let watchdog = move || {
-        wait_for_a_hang(&vitals, CALL_LIMIT);
-        tracing::error!(limit = ?CALL_LIMIT, "a call to Kafka does not return; ending, to be started again");
+        wait_for_a_hang(&vitals, HUNG);
+        tracing::error!(limit = ?HUNG, "a call to Kafka does not return; ending, to be started again");
         std::process::exit(crate::cli::EXIT_WATCHDOG);
     };
     // Not joined: it watches until the process ends.

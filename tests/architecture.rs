@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "clock.rs",
     "decide.rs",
     "domain/",
@@ -20,6 +20,7 @@ const PURE: [&str; 17] = [
     "engine/retry.rs",
     "engine/state.rs",
     "engine/tag.rs",
+    "health.rs",
     "messages.rs",
     "notification.rs",
     "outcome.rs",
@@ -115,6 +116,7 @@ fn is_test(path: &str) -> bool {
 #[rstest]
 #[case::kafka("rdkafka", &["engine/", "demo/"], "the rest of the program speaks of records and outcomes, not of Kafka's client")]
 #[case::http_client("reqwest", &["egov/"], "one client with deadlines and bounds makes every call")]
+#[case::metrics("prometheus_client", &["metrics/"], "each metric has its name once, and nothing else knows how it is kept")]
 #[case::quick_retries("backoff", &["egov/repeat.rs"], "how long to wait is decided in one place")]
 #[case::environment("std::env", &["config/"], "the environment is read once, and every setting says where it came from")]
 #[case::wall_clock("SystemTime::now", &["clock.rs"], "ask the Clock, so that tests can set the time")]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
@@ -16,9 +17,11 @@ use url::Url;
 use super::failure::{Failure, Lost, Reply, classify};
 use super::limiter::{Limiter, NoPermit, Permit};
 use super::repeat::Repeats;
-use super::{Call, CallError, Service};
+use super::{Call, CallError, Service, ServiceState};
 use crate::clock::Clock;
 use crate::config::{Config, ServiceUrl};
+use crate::metrics::{Calls, Metrics};
+use crate::outcome::Code;
 use crate::wire::BrokenAnswer;
 
 /// How long a connection may lie idle. Spring's Tomcat closes one after 20 s: a call that is sent
@@ -39,6 +42,7 @@ pub struct BuildError(#[source] reqwest::Error);
 pub(super) struct Client {
     http: reqwest::Client,
     clock: Clock,
+    pub(super) metrics: Metrics,
     repeats: Repeats,
     body_limit: usize,
     outage_messages: Arc<[String]>,
@@ -47,10 +51,13 @@ pub(super) struct Client {
 /// One service's address, timeout and permits. A cheap handle.
 #[derive(Debug, Clone)]
 pub(super) struct Endpoint {
-    client: Client,
+    pub(super) client: Client,
     service: Service,
     timeout: Duration,
     limiter: Limiter,
+    calls: Arc<Calls>,
+    /// What the last call came to.
+    last: Arc<Mutex<Option<Result<(), Code>>>>,
     /// The request but for what differs from call to call. It knows the user name and password
     /// that the address may have had, so it is never printed.
     template: Arc<Template>,
@@ -85,7 +92,7 @@ pub(super) enum Turn<'a> {
 }
 
 impl Client {
-    pub(super) fn new(config: &Config, clock: Clock) -> Result<Self, BuildError> {
+    pub(super) fn new(config: &Config, clock: Clock, metrics: Metrics) -> Result<Self, BuildError> {
         // All services may be behind one host.
         let calls = [
             config.users.calls,
@@ -109,6 +116,7 @@ impl Client {
         Ok(Self {
             http,
             clock,
+            metrics,
             repeats: Repeats::new(&config.services),
             body_limit: config.services.body_limit,
             outage_messages: config.services.outage_messages.clone().into(),
@@ -137,6 +145,8 @@ impl Client {
             service,
             timeout,
             limiter: Limiter::new(calls),
+            calls: Arc::new(self.metrics.calls(service)),
+            last: Arc::default(),
             template: Arc::new(Template(template)),
         })
     }
@@ -156,11 +166,16 @@ impl Endpoint {
         let mut pauses = None;
         loop {
             let permit = self.permit(turn).await?;
+            let sent = Instant::now();
             // On the heap, so that the thousands that wait for a permit take less.
             let received = Box::pin(self.exchange(message)).await;
             drop(permit);
             let now = client.clock.now();
             let judged = classify(self.service, &client.outage_messages, now, received, &parse);
+            self.note(
+                judged.as_ref().map(drop).map_err(Failure::code),
+                sent.elapsed(),
+            );
             let failure = match judged {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -180,6 +195,20 @@ impl Endpoint {
                 Some(pause) if self.leaves_time(turn, pause) => rest(turn, pause).await?,
                 Some(_) | None => return Err(failure.into()),
             }
+        }
+    }
+
+    fn note(&self, result: Result<(), Code>, took: Duration) {
+        self.calls.ended(result, took);
+        *self.last.lock() = Some(result);
+    }
+
+    /// What there is to say about the service.
+    pub(super) fn state(&self) -> ServiceState {
+        ServiceState {
+            service: self.service,
+            load: self.limiter.load(),
+            last: *self.last.lock(),
         }
     }
 

@@ -106,6 +106,17 @@ impl Schedule {
     }
 }
 
+/// A service's permits at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Calls that it gets at once.
+    pub limit: usize,
+    /// Calls under way.
+    pub in_use: usize,
+    /// Requests that wait for their turn, jobs included.
+    pub waiting: usize,
+}
+
 /// One service's permits. A cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Limiter(Arc<Mutex<State>>);
@@ -143,6 +154,16 @@ impl Limiter {
             jobs: Line::new(),
             tickets: 0,
         })))
+    }
+
+    /// How many permits there are, are taken, and are waited for.
+    pub(crate) fn load(&self) -> Load {
+        let schedule = &self.0.lock().schedule;
+        Load {
+            limit: schedule.limit,
+            in_use: schedule.in_use,
+            waiting: schedule.live + schedule.jobs,
+        }
     }
 
     /// A permit if one is free now and nobody waits for it.

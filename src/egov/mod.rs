@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use client::BuildError;
-pub use limiter::Queue;
+pub use limiter::{Load, Queue};
 pub use texts::TextsFor;
 
 use self::cache::Background;
@@ -47,6 +47,7 @@ use crate::domain::rules::NumberRules;
 use crate::domain::secret::Otp;
 use crate::domain::tenant::TenantId;
 use crate::domain::user::User;
+use crate::metrics::Metrics;
 use crate::outcome::Code;
 
 /// A service that is called, by the word that logs and the stand-ins have for it.
@@ -78,6 +79,17 @@ pub struct Call<'a> {
     pub queue: Queue,
     /// Ends all waiting but the one for an answer.
     pub stop: &'a CancellationToken,
+}
+
+/// A service as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceState {
+    /// Which.
+    pub service: Service,
+    /// Its permits.
+    pub load: Load,
+    /// What the last call came to, if there was one.
+    pub last: Option<Result<(), Code>>,
 }
 
 /// Why a call has no value.
@@ -120,8 +132,8 @@ impl Services {
     ///
     /// # Errors
     /// When the system's TLS library cannot be used.
-    pub fn new(config: &Config, clock: Clock) -> Result<Self, BuildError> {
-        let client = Client::new(config, clock.clone())?;
+    pub fn new(config: &Config, clock: Clock, metrics: Metrics) -> Result<Self, BuildError> {
+        let client = Client::new(config, clock.clone(), metrics)?;
         let background = Background::default();
         let users = &config.users;
         let otp = &config.otp;
@@ -188,6 +200,17 @@ impl Services {
         call: &Call<'_>,
     ) -> Result<Arc<NumberRules>, CallError> {
         self.0.rules.of(tenant, call).await
+    }
+
+    /// The services that are called, as they are now.
+    #[must_use]
+    pub fn states(&self) -> Vec<ServiceState> {
+        let own = [&self.0.users, &self.0.otp];
+        let others = [self.0.texts.endpoint(), self.0.rules.endpoint()];
+        own.into_iter()
+            .chain(others.into_iter().flatten())
+            .map(Endpoint::state)
+            .collect()
     }
 
     /// Ends what refreshes caches in the background, and waits for the end.

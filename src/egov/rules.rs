@@ -71,6 +71,13 @@ impl Rules {
         }))
     }
 
+    pub(super) fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::Asked(asked) => Some(&asked.endpoint),
+        }
+    }
+
     pub(super) async fn of(
         &self,
         tenant: &TenantId,

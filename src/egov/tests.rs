@@ -11,6 +11,7 @@ use super::standin::{Behaviour, Fault, RulesOf, Script, Standin, Text, User};
 use super::*;
 use crate::domain::request::Submission;
 use crate::messages::TextCode;
+use crate::metrics::Metrics;
 
 const NUMBER: &str = "9876543210";
 const NOW: EpochMs = EpochMs(1_732_346_880_000);
@@ -91,7 +92,7 @@ fn services(url: &str, settings: &[(&str, &str)], clock: &Clock) -> Services {
     let env = defaults.iter().chain(settings);
     let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let (config, _) = Config::load(None, env).expect("the settings are right");
-    Services::new(&config, clock.clone()).unwrap()
+    Services::new(&config, clock.clone(), Metrics::default()).unwrap()
 }
 
 fn request() -> OtpRequest {

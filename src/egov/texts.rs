@@ -86,6 +86,10 @@ impl Texts {
         })
     }
 
+    pub(super) fn endpoint(&self) -> Option<&Endpoint> {
+        self.asked.as_ref().map(|asked| &asked.endpoint)
+    }
+
     pub(super) async fn of(
         &self,
         tenant: &TenantId,
@@ -182,9 +186,13 @@ impl Asked {
         let message = Message::new(call, texts_body()).to(url);
         let endpoint = self.endpoint.clone();
         async move {
-            endpoint
+            let texts = endpoint
                 .ask(&message, Turn::AtOnce, parse_texts_answer)
-                .await
+                .await?;
+            for code in texts.unusable() {
+                endpoint.client.metrics.template_unusable(code);
+            }
+            Ok(texts)
         }
     }
 }

@@ -195,6 +195,24 @@ impl Admin {
         .await
     }
 
+    /// The number of a consumer group's members; 0 where there is no such group.
+    ///
+    /// Brokers answer it for the classic protocol alone.
+    ///
+    /// # Errors
+    /// [`AdminError::Unreachable`].
+    pub async fn group_members(&self, group: &str) -> Result<usize, AdminError> {
+        let name = group.to_owned();
+        self.blocking(move |admin| {
+            let client = admin.client.inner();
+            let list = client.fetch_group_list(Some(&name), admin.timeout);
+            let list = list.map_err(unanswered("describe", "the consumer group"))?;
+            let found = list.groups().iter().find(|group| group.name() == name);
+            Ok(found.map_or(0, |group| group.members().len()))
+        })
+        .await
+    }
+
     /// What the cluster has of these topics now; one that is missing is not in the answer.
     /// Where we may not read a topic's settings they are empty.
     ///

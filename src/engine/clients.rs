@@ -19,6 +19,9 @@ use crate::config::KafkaProperties;
 /// aborts what is open.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Polls are 100 ms apart, rebalances block one for a few seconds.
+const MAX_POLL_INTERVAL_MS: u64 = 120_000;
+
 /// How to reach Kafka, and as whom.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -80,7 +83,7 @@ impl Connection {
             .set("isolation.level", "read_committed")
             // We decide where to start; an offset out of range is ours to handle.
             .set("auto.offset.reset", "error")
-            .set("max.poll.interval.ms", "120000")
+            .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
             // After a full queue librdkafka waits this long before it fetches again (default 1 s).
             .set("fetch.queue.backoff.ms", "10")
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
@@ -101,6 +104,15 @@ impl Connection {
                 .set("session.timeout.ms", "15000");
         }
         self.with_operator_properties(config)
+    }
+
+    /// For how long the poll loop may stand still before the group gives our partitions away.
+    #[must_use]
+    pub fn max_poll_interval(&self) -> Duration {
+        let consumer = self.consumer();
+        let set = consumer.get("max.poll.interval.ms");
+        let ms = set.and_then(|text| text.parse().ok());
+        Duration::from_millis(ms.unwrap_or(MAX_POLL_INTERVAL_MS))
     }
 
     pub(crate) fn producer(&self, largest_record: usize) -> ClientConfig {

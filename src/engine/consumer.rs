@@ -25,6 +25,7 @@ use super::transaction::Note;
 use super::{EngineError, clients};
 use crate::clock::EpochMs;
 use crate::handler::Handler;
+use crate::metrics::Rebalance;
 
 /// The engine's consumer.
 pub(crate) type Consumer = BaseConsumer<Callbacks>;
@@ -150,6 +151,9 @@ impl<H: Handler> Intake<H> {
         let now = core.clock.now();
         let mut parked = false;
         for (record, epoch) in batch {
+            if let Some(time) = record.timestamp.filter(|time| *time > now) {
+                core.metrics.record_ahead(time.left(now));
+            }
             let request = self.read(record, now);
             let admission = {
                 let mut shared = core.lock();
@@ -229,6 +233,7 @@ impl<H: Handler> Intake<H> {
                 continue;
             }
             let lost = if at < low { low - at } else { 0 };
+            core.metrics.offsets_lost(lost);
             tracing::warn!(
                 topic = &*partition.topic,
                 partition = partition.number,
@@ -393,6 +398,7 @@ impl Callbacks {
     }
 
     fn assign(&self, consumer: &Consumer, partitions: &[Partition]) {
+        self.core.metrics.rebalanced(Rebalance::Assigned);
         let answers = self.look_up(consumer, partitions);
         let (mut list, mut pending, mut started) =
             (TopicPartitionList::new(), Vec::new(), Vec::new());
@@ -482,6 +488,11 @@ impl Callbacks {
     fn revoke(&self, consumer: &Consumer, partitions: &[Partition]) {
         let core = &self.core;
         let lost = consumer.assignment_lost();
+        core.metrics.rebalanced(if lost {
+            Rebalance::Lost
+        } else {
+            Rebalance::Revoked
+        });
         let assigned: Vec<Partition> = {
             let mut shared = core.lock();
             for partition in partitions {

@@ -15,11 +15,15 @@ use super::state::{Epoch, Partition, State};
 use super::vitals::Vitals;
 use super::{EngineError, Settings};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
     pub(crate) vitals: Arc<Vitals>,
+    /// The last stable offsets of our partitions, as last read.
+    pub(crate) ends: Mutex<HashMap<Partition, i64>>,
     pub(crate) reachability: Arc<Reachability>,
     shared: Mutex<Shared>,
     /// The window got room, something drained, or a transaction ended.
@@ -56,12 +60,14 @@ pub(crate) struct Shared {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
+    pub(crate) fn new(settings: Settings, clock: Clock, metrics: Metrics) -> Self {
         let state = State::new(settings.bounds.clone());
         Self {
             settings,
             clock,
+            metrics,
             vitals: Arc::default(),
+            ends: Mutex::default(),
             reachability: Arc::default(),
             shared: Mutex::new(Shared {
                 state,

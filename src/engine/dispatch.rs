@@ -61,6 +61,11 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     fn start(self: &Arc<Self>, ticket: Ticket) {
+        if let Some(due) = ticket.due {
+            self.core
+                .metrics
+                .retry_started(due.age(self.core.clock.now()));
+        }
         if let Err(error) = &ticket.request.submission {
             let failure = Failure {
                 disposition: Disposition::Poison,
@@ -99,9 +104,9 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     fn finish(&self, ticket: Ticket, outcome: Outcome) {
-        let records = self
-            .writer
-            .write(&ticket.request, &outcome, self.core.clock.now());
+        let now = self.core.clock.now();
+        let outcome = self.writer.settle(&ticket.request, outcome, now);
+        let records = self.writer.write(&ticket.request, &outcome, now);
         self.note(Note::Finished(Box::new(Finished {
             ticket,
             outcome,

@@ -1,9 +1,12 @@
 //! The keeper thread: slow questions to the cluster that must not hold up the poll loop.
 
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::Consumer;
 use super::core::{Core, Pending};
@@ -16,6 +19,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often the list of topics is read again.
 const TOPICS_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the last stable offsets are read, for the lag.
+const STABLE_EVERY: Duration = Duration::from_secs(3);
 
 /// How long the question for a committed offset may take, while others wait to be asked for.
 const COMMITTED: Duration = Duration::from_millis(300);
@@ -30,7 +36,7 @@ pub(crate) fn run(
     topics: &KnownTopics,
     answers: &Sender<(u64, Partition, Answer)>,
 ) {
-    let mut topics_read = Instant::now();
+    let (mut topics_read, mut stable_read) = (Instant::now(), Instant::now());
     loop {
         let ended = core.wait_until(ASK_AGAIN, |_| core.is_ending());
         if ended {
@@ -52,6 +58,16 @@ pub(crate) fn run(
                 }
             }
         }
+        if stable_read.elapsed() >= STABLE_EVERY {
+            stable_read = Instant::now();
+            match last_stable(core, consumer) {
+                Ok(ends) => {
+                    tracing::debug!(partitions = ends.len(), "last stable offsets read");
+                    *core.ends.lock() = ends;
+                }
+                Err(error) => tracing::debug!(%error, "the lag is not known now"),
+            }
+        }
         if topics_read.elapsed() >= TOPICS_EVERY {
             topics_read = Instant::now();
             match consumer.fetch_metadata(None, ENDS) {
@@ -65,4 +81,24 @@ pub(crate) fn run(
             }
         }
     }
+}
+
+/// The last stable offsets of our partitions: what a `read_committed` consumer, as ours is, gets for
+/// the time "latest". One request a broker, for all of its partitions.
+fn last_stable(core: &Core, consumer: &Consumer) -> Result<HashMap<Partition, i64>, KafkaError> {
+    let partitions = core.lock().state.partitions();
+    if partitions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    for partition in &partitions {
+        asked.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
+    }
+    let found = consumer.offsets_for_times(asked, ENDS)?;
+    let ends = partitions.into_iter().filter_map(|partition| {
+        let element = found.find_partition(&partition.topic, partition.number)?;
+        element.error().ok()?;
+        Some((partition, start::number(element.offset())?))
+    });
+    Ok(ends.collect())
 }

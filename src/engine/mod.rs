@@ -45,6 +45,7 @@ use self::vitals::Vitals;
 use crate::clock::Clock;
 use crate::handler::Handler;
 use crate::known_topics::KnownTopics;
+use crate::metrics::Metrics;
 
 pub mod admin;
 pub mod clients;
@@ -201,6 +202,37 @@ pub struct Engine {
     notes: mpsc::Sender<Note>,
 }
 
+/// A look at a running engine from outside. A cheap handle.
+#[derive(Clone)]
+pub struct Observer(Arc<Core>);
+
+impl Observer {
+    /// The engine in numbers, as it is now.
+    #[must_use]
+    pub fn gauges(&self) -> state::Gauges {
+        let ends = self.0.ends.lock();
+        self.0.lock().state.gauges(&ends, self.0.clock.now())
+    }
+
+    /// How long ago the request that is most overdue should have had its end.
+    #[must_use]
+    pub fn overdue(&self) -> Option<Duration> {
+        self.0.lock().state.overdue(self.0.clock.now())
+    }
+
+    /// Partitions assigned to us whose start is not known yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.0.lock().pending.len()
+    }
+
+    /// Signs of life.
+    #[must_use]
+    pub fn vitals(&self) -> &Vitals {
+        &self.0.vitals
+    }
+}
+
 struct Threads {
     intake: JoinHandle<bool>,
     committer: JoinHandle<()>,
@@ -220,10 +252,11 @@ impl Engine {
         handler: H,
         topics: KnownTopics,
         clock: Clock,
+        metrics: Metrics,
         runtime: &Handle,
         patience: Duration,
     ) -> Result<Self, EngineError> {
-        let core = Arc::new(Core::new(settings, clock));
+        let core = Arc::new(Core::new(settings, clock, metrics));
         let writer = Arc::new(core.settings.writer.clone());
         let (notes, from_handlers) = mpsc::channel();
         let callbacks = Callbacks::new(Arc::clone(&core), notes.clone());
@@ -270,6 +303,12 @@ impl Engine {
     #[must_use]
     pub fn vitals(&self) -> Arc<Vitals> {
         Arc::clone(&self.core.vitals)
+    }
+
+    /// A look at it from outside, for metrics and health.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer(Arc::clone(&self.core))
     }
 
     /// Cancelled when the engine cannot go on; [`Engine::shut_down`] says why.

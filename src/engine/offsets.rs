@@ -5,11 +5,12 @@
 //! [`Tag`]. Only offsets that were delivered are tracked: transaction markers and compaction
 //! leave gaps in which nothing can be delivered to anybody, so a gap counts as finished.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rangemap::RangeSet;
 
 use super::tag::{self, Fill, Tag};
+use crate::clock::EpochMs;
 
 /// What to do with a delivered record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,10 @@ pub enum Delivery {
 pub struct Tracker {
     /// All below is delivered, or was never there.
     next: i64,
-    /// Delivered and not finished.
-    unfinished: BTreeSet<i64>,
+    /// Delivered and not finished, with their record times.
+    unfinished: BTreeMap<i64, Option<EpochMs>>,
+    /// The record time of what was delivered last.
+    latest: Option<EpochMs>,
     /// Finished by earlier owners, at or above `next`.
     inherited: RangeSet<i64>,
     /// Below it, old records are skipped; see [`Tracker::was_there_before`].
@@ -41,7 +44,8 @@ impl Tracker {
     pub fn from_tag(tag: &Tag) -> Self {
         Self {
             next: tag.commit_point,
-            unfinished: BTreeSet::new(),
+            unfinished: BTreeMap::new(),
+            latest: None,
             inherited: tag.finished.iter().cloned().collect(),
             until: tag.until,
             started: false,
@@ -59,18 +63,19 @@ impl Tracker {
         Self::from_tag(&tag)
     }
 
-    /// Notes that `offset` was delivered.
-    pub fn deliver(&mut self, offset: i64) -> Delivery {
+    /// Notes that the record at `offset` was delivered.
+    pub fn deliver(&mut self, offset: i64, time: Option<EpochMs>) -> Delivery {
         if offset < self.next {
             return Delivery::Finished;
         }
         let finished = self.inherited.contains(&offset);
         self.started = true;
+        self.latest = time.or(self.latest);
         self.advance(offset + 1);
         if finished {
             return Delivery::Finished;
         }
-        self.unfinished.insert(offset);
+        self.unfinished.insert(offset, time);
         Delivery::Unfinished
     }
 
@@ -103,7 +108,8 @@ impl Tracker {
     /// The lowest offset that is not finished.
     #[must_use]
     pub fn commit_point(&self) -> i64 {
-        self.unfinished.first().copied().unwrap_or(self.next)
+        let first = self.unfinished.first_key_value();
+        first.map_or(self.next, |(offset, _)| *offset)
     }
 
     /// What to commit once `finishing` is finished too. The tracker stays as it is: it changes
@@ -115,7 +121,7 @@ impl Tracker {
         let mut at = self.next;
         for &offset in self
             .unfinished
-            .iter()
+            .keys()
             .filter(|offset| !finishing.contains(offset))
         {
             if commit_point.is_none() {
@@ -135,6 +141,23 @@ impl Tracker {
             until: self.until.filter(|until| *until > commit_point),
             finished: finished.iter().cloned().collect(),
         }
+    }
+
+    /// What is not finished below `end`, and the record time of the oldest of it: where nothing is in
+    /// hand that of the last record delivered, which is older than what follows. What lies ahead is
+    /// counted by offset, since it is not known yet which of them are records.
+    #[must_use]
+    pub fn lag(&self, end: i64) -> (u64, Option<EpochMs>) {
+        let ahead = end.saturating_sub(self.next).max(0);
+        let finished: i64 = self
+            .inherited
+            .iter()
+            .map(|run| run.end.min(end).saturating_sub(run.start).max(0))
+            .sum();
+        let ahead = u64::try_from(ahead.saturating_sub(finished)).unwrap_or(0);
+        let oldest = self.unfinished.first_key_value();
+        let since = oldest.map_or(self.latest.filter(|_| ahead > 0), |(_, time)| *time);
+        (ahead + self.unfinished.len() as u64, since)
     }
 
     /// Whether the tag stays within `fill` with another record delivered, whatever finishes next.
@@ -174,7 +197,7 @@ mod tests {
     #[test]
     fn late_completion_does_not_move_the_commit_point() {
         let mut tracker = Tracker::from_tag(&tag(10, &[]));
-        (10..15).for_each(|offset| assert_eq!(tracker.deliver(offset), Delivery::Unfinished));
+        (10..15).for_each(|offset| assert_eq!(tracker.deliver(offset, None), Delivery::Unfinished));
         tracker.finish(12);
         tracker.finish(13);
         assert_eq!(tracker.tag_after(&none()), tag(10, &[12..14]));
@@ -187,8 +210,8 @@ mod tests {
     fn what_an_earlier_owner_finished_is_kept_until_it_is_passed() {
         let mut tracker = Tracker::from_tag(&tag(10, &[11..13, 20..25]));
         assert_eq!(tracker.tag_after(&none()), tag(10, &[11..13, 20..25]));
-        assert_eq!(tracker.deliver(10), Delivery::Unfinished);
-        assert_eq!(tracker.deliver(11), Delivery::Finished);
+        assert_eq!(tracker.deliver(10, None), Delivery::Unfinished);
+        assert_eq!(tracker.deliver(11, None), Delivery::Finished);
         tracker.finish(10);
         assert_eq!(tracker.tag_after(&none()), tag(12, &[12..13, 20..25]));
     }
@@ -196,8 +219,8 @@ mod tests {
     #[test]
     fn gaps_and_markers_leave_no_lag_behind() {
         let mut tracker = Tracker::from_tag(&tag(0, &[]));
-        assert_eq!(tracker.deliver(0), Delivery::Unfinished);
-        assert_eq!(tracker.deliver(5), Delivery::Unfinished);
+        assert_eq!(tracker.deliver(0, None), Delivery::Unfinished);
+        assert_eq!(tracker.deliver(5, None), Delivery::Unfinished);
         tracker.finish(0);
         tracker.finish(5);
         tracker.advance(7);
@@ -217,7 +240,7 @@ mod tests {
         assert_eq!(tracker.tag_after(&none()).until, Some(3));
         (0..3).for_each(|offset| assert!(tracker.was_there_before(offset)));
         assert!(!tracker.was_there_before(3));
-        (0..3).for_each(|offset| assert_eq!(tracker.deliver(offset), Delivery::Unfinished));
+        (0..3).for_each(|offset| assert_eq!(tracker.deliver(offset, None), Delivery::Unfinished));
         assert_eq!(tracker.tag_after(&[0, 1].into()).until, Some(3));
         assert_eq!(tracker.tag_after(&[0, 1, 2].into()).until, None);
         assert_eq!(Tracker::foreign(5, 5).tag_after(&none()).until, None);
@@ -226,21 +249,38 @@ mod tests {
     #[test]
     fn a_repeated_delivery_is_not_handled_again() {
         let mut tracker = Tracker::from_tag(&tag(3, &[]));
-        assert_eq!(tracker.deliver(3), Delivery::Unfinished);
-        assert_eq!(tracker.deliver(3), Delivery::Finished);
+        assert_eq!(tracker.deliver(3, None), Delivery::Unfinished);
+        assert_eq!(tracker.deliver(3, None), Delivery::Finished);
     }
 
     #[test]
     fn a_long_span_with_much_unfinished_has_no_room() {
         let mut tracker = Tracker::from_tag(&tag(0, &[]));
         (0..30_000).for_each(|offset| {
-            let _ = tracker.deliver(offset);
+            let _ = tracker.deliver(offset, None);
         });
         assert!(!tracker.has_room(Fill::High));
         (1..30_000)
             .filter(|offset| offset % 60 != 0)
             .for_each(|offset| tracker.finish(offset));
         assert!(tracker.has_room(Fill::High));
+    }
+
+    #[test]
+    fn what_is_unfinished_and_what_lies_ahead_is_lag() {
+        let at = |time| Some(EpochMs(time));
+        let mut tracker = Tracker::from_tag(&tag(10, &[12..14]));
+        assert_eq!(tracker.lag(20), (8, None));
+        tracker.deliver(10, at(1_000));
+        tracker.deliver(11, at(2_000));
+        assert_eq!(tracker.lag(20), (8, at(1_000)));
+        tracker.finish(10);
+        assert_eq!(tracker.lag(20), (7, at(2_000)));
+        tracker.finish(11);
+        assert_eq!(tracker.lag(20), (6, at(2_000)));
+        tracker.advance(20);
+        assert_eq!(tracker.lag(20), (0, None));
+        assert_eq!(tracker.lag(15), (0, None), "an end that was read earlier");
     }
 
     /// The obviously right model: a flag for each offset.
@@ -270,7 +310,7 @@ mod tests {
                     0 | 1 => if let Some(&offset) = log.get(read) {
                         read += 1;
                         let want = if durable.contains(&offset) { Delivery::Finished } else { Delivery::Unfinished };
-                        prop_assert_eq!(tracker.deliver(offset), want);
+                        prop_assert_eq!(tracker.deliver(offset, None), want);
                         if want == Delivery::Unfinished { naive.delivered.insert(offset); }
                     },
                     2 => {

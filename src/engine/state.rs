@@ -10,7 +10,7 @@
 //! place in the window from its admission until then. Each assignment of a partition has an
 //! [`Epoch`]; what belongs to an older one is dropped, because the next owner handles it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,10 @@ pub struct Ticket {
     pub epoch: Epoch,
     /// The person's lane.
     pub lane: LaneId,
+    /// When it was to be handled, where it is a retry.
+    pub due: Option<EpochMs>,
+    /// When it should have its end: its deadline, or when we got it or it was due, if later.
+    ends_by: EpochMs,
     origin: Origin,
     bytes: usize,
 }
@@ -124,6 +128,32 @@ struct Window {
     jobs: usize,
 }
 
+/// What there is to say about the state in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Requests in the window.
+    pub window_requests: usize,
+    /// Bytes in the window.
+    pub window_bytes: usize,
+    /// Retries that wait until they are due, or for a place after that.
+    pub parked: usize,
+    /// Partitions that are consumed.
+    pub partitions: usize,
+    /// Old records passed over since the start.
+    pub skipped: u64,
+    /// By topic.
+    pub lag: BTreeMap<Arc<str>, Lag>,
+}
+
+/// What is not finished of a topic's partitions that are ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Records, where they lie ahead offsets.
+    pub records: u64,
+    /// The age of the oldest by its record time; zero where it is not known.
+    pub age: Duration,
+}
+
 /// The engine's state.
 #[derive(Debug)]
 pub struct State {
@@ -135,6 +165,9 @@ pub struct State {
     parked: Parked<Ticket>,
     /// Due, and waiting for a place in the window; ahead of newly polled records.
     due: VecDeque<Ticket>,
+    /// How many requests in hand should have their end by a second, parked ones too.
+    ends: BTreeMap<i64, usize>,
+    skipped: u64,
     hasher: RandomState,
     stopping: bool,
 }
@@ -151,6 +184,8 @@ impl State {
             window: Window::default(),
             parked: Parked::default(),
             due: VecDeque::new(),
+            ends: BTreeMap::new(),
+            skipped: 0,
             hasher: RandomState::new(),
             stopping: false,
         }
@@ -199,13 +234,14 @@ impl State {
             .assigned
             .get_mut(partition)
             .filter(|assigned| !assigned.leaving)?;
-        if assigned.tracker.deliver(offset) == Delivery::Finished {
+        if assigned.tracker.deliver(offset, time) == Delivery::Finished {
             return None;
         }
         let old = time.is_some_and(|time| time.age(now) > self.bounds.lifetime);
         if old && assigned.tracker.was_there_before(offset) {
             assigned.tracker.finish(offset);
             assigned.skipped += 1;
+            self.skipped += 1;
             return None;
         }
         Some(assigned.epoch)
@@ -227,25 +263,26 @@ impl State {
         };
         let origin = assigned.origin;
         let (lane, bytes) = (request.lane(&self.hasher), request.record.size());
+        // A record time ahead of our clock must not make a wait longer than its topic's.
         let due = match (origin, request.record.timestamp) {
-            (Origin::Retry(delay), Some(time)) => Some(time.plus(delay)).filter(|due| *due > now),
+            (Origin::Retry(delay), Some(time)) => Some(time.min(now).plus(delay)),
             (Origin::Retry(_) | Origin::Requests | Origin::Accepted | Origin::Jobs, _) => None,
         };
+        let deadline = request.envelope.context.deadline;
+        let ends_by = deadline.max(now).max(due.unwrap_or(now));
         let ticket = Ticket {
             request,
             epoch,
             lane,
+            due,
+            ends_by,
             origin,
             bytes,
         };
-        if let Some(due) = due {
-            // A record time ahead of our clock must not make a wait longer than its topic's.
-            let latest = match origin {
-                Origin::Retry(delay) => now.plus(delay),
-                Origin::Requests | Origin::Accepted | Origin::Jobs => now,
-            };
+        *self.ends.entry(second(ends_by)).or_default() += 1;
+        if let Some(due) = due.filter(|due| *due > now) {
             assigned.parked += 1;
-            self.parked.park(due.min(latest), ticket);
+            self.parked.park(due, ticket);
             return Admission::Waits;
         }
         self.enter(ticket)
@@ -437,8 +474,14 @@ impl State {
             .lanes
             .remove_waiting(|ticket| epochs.contains(&ticket.epoch));
         waiting.iter().for_each(|ticket| self.release(ticket));
-        self.parked.remove(|ticket| epochs.contains(&ticket.epoch));
-        self.due.retain(|ticket| !epochs.contains(&ticket.epoch));
+        let mut gone = self.parked.remove(|ticket| epochs.contains(&ticket.epoch));
+        let (leaving, due): (Vec<_>, _) = self
+            .due
+            .drain(..)
+            .partition(|ticket| epochs.contains(&ticket.epoch));
+        self.due = due.into();
+        gone.extend(leaving);
+        gone.iter().for_each(|ticket| self.settle(ticket));
         epochs
     }
 
@@ -488,6 +531,36 @@ impl State {
         self.assigned.values().map(|assigned| assigned.open).sum()
     }
 
+    /// The state in numbers; `ends` are the last stable offsets where they are known.
+    #[must_use]
+    pub fn gauges(&self, ends: &HashMap<Partition, i64>, now: EpochMs) -> Gauges {
+        let mut lag: BTreeMap<Arc<str>, Lag> = BTreeMap::new();
+        for (partition, assigned) in &self.assigned {
+            let end = ends.get(partition).copied().unwrap_or(0);
+            let (records, since) = assigned.tracker.lag(end);
+            let topic = lag.entry(Arc::clone(&partition.topic)).or_default();
+            topic.records += records;
+            let age = since.map_or(Duration::ZERO, |since| since.age(now));
+            topic.age = topic.age.max(age);
+        }
+        Gauges {
+            window_requests: self.window.requests,
+            window_bytes: self.window.bytes,
+            parked: self.parked.len() + self.due.len(),
+            partitions: self.assigned.len(),
+            skipped: self.skipped,
+            lag,
+        }
+    }
+
+    /// How long ago the request that is most overdue should have had its end.
+    #[must_use]
+    pub fn overdue(&self, now: EpochMs) -> Option<Duration> {
+        let (first, _) = self.ends.first_key_value()?;
+        let age = EpochMs(first.saturating_mul(1_000)).age(now);
+        (!age.is_zero()).then_some(age)
+    }
+
     fn enter(&mut self, ticket: Ticket) -> Admission {
         self.window.requests += 1;
         self.window.bytes += ticket.bytes;
@@ -512,11 +585,104 @@ impl State {
             .window
             .jobs
             .saturating_sub(usize::from(ticket.origin == Origin::Jobs));
+        self.settle(ticket);
+    }
+
+    /// The ticket is no longer in hand.
+    fn settle(&mut self, ticket: &Ticket) {
+        let second = second(ticket.ends_by);
+        if let Some(count) = self.ends.get_mut(&second) {
+            *count -= 1;
+            if *count == 0 {
+                self.ends.remove(&second);
+            }
+        }
     }
 
     fn current(&mut self, ticket: &Ticket) -> Option<&mut Assigned> {
         self.assigned
             .get_mut(&ticket.partition())
             .filter(|assigned| assigned.epoch == ticket.epoch)
+    }
+}
+
+/// The first second that has not begun before `time`.
+fn second(time: EpochMs) -> i64 {
+    time.0.div_euclid(1_000) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::record::{Position, Reading, Record};
+
+    const NOW: EpochMs = EpochMs(10_000_000);
+
+    fn state() -> (State, Partition) {
+        let mut state = State::new(Bounds {
+            window: 10,
+            window_bytes: 1_000,
+            lane: 10,
+            jobs: 10,
+            parked: 10,
+            lifetime: Duration::from_secs(300),
+        });
+        let partition = Partition {
+            topic: "requests".into(),
+            number: 0,
+        };
+        state.assign(partition.clone(), Origin::Requests, Tracker::foreign(0, 0));
+        (state, partition)
+    }
+
+    fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
+        let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+        let record = Record {
+            position: Position {
+                topic: Arc::clone(&partition.topic),
+                partition: 0,
+                offset: 0,
+            },
+            timestamp: Some(time),
+            key: None,
+            value: Some(b"{}".to_vec()),
+            headers: Vec::new(),
+        };
+        let reading = Reading {
+            lifetime: Duration::from_secs(300),
+            accepted: "accepted".into(),
+        };
+        let request = Request::read(record, Origin::Requests, NOW, &reading);
+        let Admission::Start(ticket) = state.admit(request, epoch, NOW) else {
+            unreachable!("nobody is before it");
+        };
+        ticket
+    }
+
+    #[test]
+    fn a_request_is_overdue_from_its_deadline_or_from_when_we_got_it() {
+        let seconds = |seconds| NOW.plus(Duration::from_secs(seconds));
+        let hour_ago = EpochMs(NOW.0 - 3_600_000);
+        for (time, ends_after) in [(NOW, 300), (hour_ago, 0)] {
+            let (mut state, partition) = state();
+            let ticket = admit(&mut state, &partition, time);
+            assert_eq!(state.overdue(seconds(ends_after)), None);
+            let overdue = state.overdue(seconds(ends_after + 61));
+            assert_eq!(overdue, Some(Duration::from_secs(60)));
+            state.committed(Vec::new(), std::iter::once(&ticket));
+            assert_eq!(state.overdue(seconds(10_000)), None);
+        }
+    }
+
+    #[test]
+    fn lag_is_by_topic_and_as_old_as_the_oldest() {
+        let (mut state, partition) = state();
+        let ticket = admit(&mut state, &partition, EpochMs(NOW.0 - 7_000));
+        let ends = HashMap::from([(partition, 5)]);
+        let lag = |state: &State| state.gauges(&ends, NOW).lag["requests"];
+        let age = Duration::from_secs(7);
+        assert_eq!(lag(&state), Lag { records: 5, age });
+        state.committed(Vec::new(), std::iter::once(&ticket));
+        assert_eq!(lag(&state), Lag { records: 4, age });
     }
 }

@@ -31,9 +31,11 @@ use super::consumer::Consumer;
 use super::core::Core;
 use super::output::{EXPIRED, Outgoing, Writer};
 use super::producer::{CALL, Transactions, Written, is_fence, is_record_fault, is_topic_fault};
+use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
 use super::tag::Found;
+use crate::metrics::TransactionEnd;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 
 /// What the committer is told.
@@ -197,13 +199,16 @@ impl Committer {
         let Some((metadata, commits)) = self.decide(batch, offsets_due) else {
             self.offsets_committed = Instant::now();
             self.assigned &= self.consumer.assignment_lost();
+            self.core.vitals.nothing_to_commit();
             return None;
         };
+        self.core.vitals.to_commit();
         let started = Instant::now();
         let end = match &self.producer {
             Some(producer) => producer.write(&metadata, batch, &commits, started),
             None => Written::Rebuild(None),
         };
+        self.note_end(&end, started.elapsed());
         match &end {
             Written::Committed => {
                 let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());
@@ -221,6 +226,32 @@ impl Committer {
             Written::Rebuild(_) => {}
         }
         Some(end)
+    }
+
+    fn note_end(&self, end: &Written, took: Duration) {
+        let end = match end {
+            Written::Committed => TransactionEnd::Committed,
+            Written::Aborted | Written::Undelivered(_) => TransactionEnd::Aborted,
+            Written::Rebuild(_) => TransactionEnd::Rebuilt,
+        };
+        match end {
+            TransactionEnd::Committed => self.core.vitals.committed(),
+            TransactionEnd::Aborted | TransactionEnd::Rebuilt => self.core.vitals.not_committed(),
+        }
+        self.core.metrics.transaction(Door::Stream, end, took);
+    }
+
+    /// Counts what is committed for good.
+    fn count(&self, finished: &[Finished]) {
+        let now = self.core.clock.now();
+        for Finished {
+            ticket, outcome, ..
+        } in finished
+        {
+            let envelope = &ticket.request.envelope;
+            let age = envelope.received.age(now);
+            self.core.metrics.finished(envelope.door, outcome, age);
+        }
     }
 
     /// Looks at the deadlines again: a late OTP is worse than none.
@@ -241,9 +272,9 @@ impl Committer {
     }
 
     fn replace(&self, finished: &mut Finished, outcome: Outcome) {
-        finished.records =
-            self.writer
-                .write(&finished.ticket.request, &outcome, self.core.clock.now());
+        let (now, request) = (self.core.clock.now(), &finished.ticket.request);
+        let outcome = self.writer.settle(request, outcome, now);
+        finished.records = self.writer.write(request, &outcome, now);
         finished.outcome = outcome;
     }
 
@@ -294,6 +325,7 @@ impl Committer {
             }
             !written
         });
+        self.count(batch);
         let mut shared = self.core.lock();
         shared
             .state
@@ -449,6 +481,7 @@ impl Committer {
                 *batch = open;
                 let done: Vec<Finished> = done;
                 if !done.is_empty() {
+                    self.count(&done);
                     tracing::info!(
                         results = done.len(),
                         "the transaction had gone through after all"

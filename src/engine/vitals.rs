@@ -12,6 +12,12 @@ pub struct Vitals {
     /// Milliseconds after `started`, plus one; 0 while no call is under way.
     call: AtomicU64,
     joined: AtomicBool,
+    /// Since when there has been something to commit that is not committed; coded as `call`.
+    unconfirmed: AtomicU64,
+    /// Since when every transaction has gone through; coded as `call`.
+    committing: AtomicU64,
+    /// When the last one did; coded as `call`.
+    committed: AtomicU64,
 }
 
 impl Default for Vitals {
@@ -21,6 +27,9 @@ impl Default for Vitals {
             polled: AtomicU64::new(0),
             call: AtomicU64::new(0),
             joined: AtomicBool::new(false),
+            unconfirmed: AtomicU64::new(0),
+            committing: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
         }
     }
 }
@@ -35,10 +44,25 @@ impl Vitals {
     /// How long the producer call under way has been waiting, if there is one.
     #[must_use]
     pub fn call_age(&self) -> Option<Duration> {
-        self.call
-            .load(Ordering::Relaxed)
-            .checked_sub(1)
-            .map(|since| self.elapsed_since(since))
+        self.age(&self.call)
+    }
+
+    /// For how long there has been something to commit that Kafka did not confirm, over all attempts.
+    #[must_use]
+    pub fn unconfirmed_for(&self) -> Option<Duration> {
+        self.age(&self.unconfirmed)
+    }
+
+    /// For how long transactions have been going through, without one that did not.
+    #[must_use]
+    pub fn committing_for(&self) -> Option<Duration> {
+        self.age(&self.committing)
+    }
+
+    /// How long ago the last transaction went through.
+    #[must_use]
+    pub fn since_commit(&self) -> Option<Duration> {
+        self.age(&self.committed)
     }
 
     /// Whether the consumer has joined its group.
@@ -62,6 +86,39 @@ impl Vitals {
         let result = call();
         self.call.store(0, Ordering::Relaxed);
         result
+    }
+
+    /// There is something to commit.
+    pub(crate) fn to_commit(&self) {
+        self.begin(&self.unconfirmed);
+    }
+
+    /// There is nothing to commit any more.
+    pub(crate) fn nothing_to_commit(&self) {
+        self.unconfirmed.store(0, Ordering::Relaxed);
+    }
+
+    /// A transaction went through.
+    pub(crate) fn committed(&self) {
+        self.nothing_to_commit();
+        self.committed.store(self.now() + 1, Ordering::Relaxed);
+        self.begin(&self.committing);
+    }
+
+    /// A transaction did not go through.
+    pub(crate) fn not_committed(&self) {
+        self.committing.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets what is not set.
+    fn begin(&self, since: &AtomicU64) {
+        let now = self.now() + 1;
+        let _ = since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn age(&self, since: &AtomicU64) -> Option<Duration> {
+        let since = since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.elapsed_since(since))
     }
 
     fn now(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::engine::admin::{Admin, AdminError};
 use crate::known_topics::KnownTopics;
 use crate::service::{self, Service};
 use crate::topics::{self, Found, Item, Owner, Role, State};
-use crate::{health, topology};
+use crate::{management, topology};
 
 /// One question to the cluster at start may take this long.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -75,13 +75,13 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
             "health probe"
         );
         let (path, stop) = (config.http.context_path.clone(), stop.clone());
-        servers.spawn(async move { report(health::serve_probe(listener, &path, stop)).await });
+        servers.spawn(async move { report(management::serve_probe(listener, &path, stop)).await });
     }
     let listener = listen(config.management.port, "management.port").await?;
     tracing::info!(port = listener.local_addr()?.port(), "management");
-    servers.spawn(report(health::serve_management(
+    servers.spawn(report(management::serve(
         listener,
-        service.vitals(),
+        service.management(config),
         stop.clone(),
     )));
     introduce(config);

@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -416,6 +416,34 @@ impl Kafka {
         producer
             .send_offsets_to_transaction(&list, &metadata, PATIENCE)
             .expect("the group takes the offset");
+        OpenTransaction(producer)
+    }
+
+    /// Records in a transaction that stays open until it is aborted.
+    pub(crate) fn open_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        values: &[&str],
+    ) -> OpenTransaction {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.broker)
+            .set("transactional.id", format!("{topic}-open"))
+            .set("transaction.timeout.ms", "600000")
+            .create()
+            .expect("a producer");
+        producer
+            .init_transactions(PATIENCE)
+            .expect("transactions are there");
+        producer.begin_transaction().expect("a transaction");
+        for value in values {
+            let record = BaseRecord::<[u8], str>::to(topic).partition(partition);
+            producer
+                .send(record.payload(value))
+                .map_err(|(error, _)| error)
+                .expect("the record is taken");
+        }
+        producer.flush(PATIENCE).expect("the records are there");
         OpenTransaction(producer)
     }
 

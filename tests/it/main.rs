@@ -19,6 +19,7 @@ mod failures;
 mod flow;
 mod kafka;
 mod leaks;
+mod management;
 mod offsets;
 mod process;
 mod proxy;

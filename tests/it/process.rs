@@ -1,10 +1,12 @@
-//! `user-otp run` as the operating system sees it: environment, two pipes, signals, exit status.
+//! `user-otp run` as the operating system sees it: environment, two pipes, signals, exit status;
+//! and as a probe does, on its management port.
 
-use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -42,7 +44,7 @@ impl Output {
                 .is_ok_and(|read| read > 0)
             {
                 let mut text = output.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = write!(text, "{}", String::from_utf8_lossy(&line));
+                text.push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         })
@@ -100,6 +102,39 @@ impl Process {
         self.output.has_line(|line| line.contains("ready: "))
     }
 
+    /// What the management port answers: the status, and the body.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let port = self.management_port().expect("it listens");
+        fetch(port, path).expect("the management port answers")
+    }
+
+    fn management_port(&self) -> Option<u16> {
+        const MARK: &str = "management port=";
+        let text = self.output.text();
+        let line = text.lines().find(|line| line.contains(MARK))?;
+        let (_, port) = line.split_once(MARK)?;
+        port.trim().parse().ok()
+    }
+
+    /// What it shows at the end counts as printed: no secret may be in it.
+    fn keep_pages(&mut self) {
+        if !self.is_running() {
+            return;
+        }
+        let Some(port) = self.management_port() else {
+            return;
+        };
+        for path in ["/metrics", "/health/live", "/health/ready"] {
+            // One that stands still does not answer.
+            let Some((_, body)) = fetch(port, path) else {
+                return;
+            };
+            let mut text = self.output.0.lock().unwrap_or_else(PoisonError::into_inner);
+            text.push_str(&without_values(&body));
+        }
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_none()
     }
@@ -150,6 +185,32 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.keep_pages();
         self.kill();
     }
+}
+
+fn fetch(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: management\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// Samples without their values: a sum of seconds may look like an OTP.
+fn without_values(page: &str) -> String {
+    let kept = page.lines().map(|line| {
+        let sample = line.starts_with("user_otp_");
+        let name = line.rsplit_once(' ').filter(|_| sample);
+        name.map_or(line, |(name, _)| name)
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
 }

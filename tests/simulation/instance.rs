@@ -140,6 +140,8 @@ impl Instance {
             "places in the window are lost"
         );
         assert_eq!(self.state.open(), 0, "requests are open");
+        let never = EpochMs(i64::MAX / 2);
+        assert_eq!(self.state.overdue(never), None, "requests count as in hand");
     }
 
     /// SIGTERM: takes nothing in any more, drains, and ends.

@@ -1,0 +1,580 @@
+//! The metrics of a process; which there are says [`list`]. Nothing else names the metrics' library,
+//! and there is no global registry: a [`Metrics`] goes in as an argument.
+//!
+//! Counters and histograms are recorded where things happen, by an atomic or a lock that nobody
+//! contends for, and without building a text. Gauges are read when they are asked for
+//! ([`Gauges`]). Labels are closed sets and the topics that are consumed: never a tenant, since
+//! strangers choose it, and nothing of a person.
+
+mod list;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric as Registrable, Registry};
+
+pub use self::list::{ALL, Kind, Metric};
+
+use crate::egov::{Load, Service};
+use crate::engine::record::Door;
+use crate::engine::state;
+use crate::messages::TextCode;
+use crate::outcome::{Code, Failure, FinalOutcome, Limit, Outcome};
+
+/// Seconds; from a quick answer to a request's lifetime.
+const TIMES: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 150.0,
+    300.0,
+];
+
+/// Seconds; from a clock that nobody needs to mend to one that is a day ahead.
+const CLOCKS: [f64; 7] = [0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0];
+
+/// The `code` of what has none.
+const NO_CODE: &str = "none";
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    /// It went through.
+    Committed,
+    /// It was taken back; what is still ours goes into the next one.
+    Aborted,
+    /// Its producer was given up and built anew.
+    Rebuilt,
+}
+
+/// What the group did with our partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebalance {
+    /// It gave us some, or none new.
+    Assigned,
+    /// It asked for some back.
+    Revoked,
+    /// It had given them away already.
+    Lost,
+}
+
+/// What reaching a sending limit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitEffect {
+    /// The request was refused.
+    Refused,
+    /// It was only counted.
+    Shadowed,
+}
+
+/// What is read when metrics are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// The engine's, where it runs here.
+    pub engine: Option<state::Gauges>,
+    /// Partitions whose start is not known yet.
+    pub pending: usize,
+    /// Each service that is called.
+    pub services: Vec<(Service, Load)>,
+}
+
+type One = [(&'static str, &'static str); 1];
+type Two = [(&'static str, &'static str); 2];
+type Three = [(&'static str, &'static str); 3];
+type ByTopic = [(&'static str, Arc<str>); 1];
+type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// A cheap handle to all metrics of a process.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Inner>);
+
+/// One service's calls: handles, since each request makes two.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    service: Service,
+    calls: Family<Two, Counter>,
+    succeeded: Counter,
+    times: Histogram,
+}
+
+/// What each published request records: handles, one set a door.
+#[derive(Debug)]
+struct ByDoor {
+    published: Counter,
+    publish: Histogram,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stream: ByDoor,
+    http: ByDoor,
+    job: ByDoor,
+    requests: Family<Three, Counter>,
+    retries: Family<One, Counter>,
+    dead_letters: Family<Two, Counter>,
+    http_answers: Family<One, Counter>,
+    handed_over: Counter,
+    limits: Family<Two, Counter>,
+    calls: Family<Two, Counter>,
+    call_time: Times<One>,
+    call_limit: Family<One, Gauge>,
+    calls_open: Family<One, Gauge>,
+    calls_waiting: Family<One, Gauge>,
+    unusable: Family<One, Counter>,
+    lag: Family<ByTopic, Gauge>,
+    lag_age: Family<ByTopic, Seconds>,
+    partitions: Gauge,
+    pending: Gauge,
+    rebalances: Family<One, Counter>,
+    window: Gauge,
+    window_bytes: Gauge,
+    parked: Gauge,
+    lateness: Histogram,
+    transactions: Family<Two, Counter>,
+    transaction_time: Times<One>,
+    skipped: Counter,
+    lost: Counter,
+    ahead: Histogram,
+    /// Gauges are set and read in one go.
+    registry: Mutex<Registry>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let r = &mut registry;
+        let requests = register(r, list::REQUESTS, Family::default());
+        let publish = Family::new_with_constructor(times as fn() -> _);
+        let publish = register(r, list::PUBLISH, publish);
+        let handles = |door| ByDoor {
+            published: requests.get_or_create_owned(&request(
+                door,
+                FinalOutcome::Published,
+                NO_CODE,
+            )),
+            publish: publish.get_or_create_owned(&by_door(door)),
+        };
+        let inner = Inner {
+            stream: handles(Door::Stream),
+            http: handles(Door::Http),
+            job: handles(Door::Job),
+            requests,
+            retries: register(r, list::RETRIES, Family::default()),
+            dead_letters: register(r, list::DEAD_LETTERS, Family::default()),
+            http_answers: register(r, list::HTTP_ANSWERS, Family::default()),
+            handed_over: register(r, list::HANDED_OVER, Counter::default()),
+            limits: register(r, list::LIMITS, Family::default()),
+            calls: register(r, list::CALLS, Family::default()),
+            call_time: register(
+                r,
+                list::CALL_TIME,
+                Family::new_with_constructor(times as fn() -> _),
+            ),
+            call_limit: register(r, list::CALL_LIMIT, Family::default()),
+            calls_open: register(r, list::CALLS_OPEN, Family::default()),
+            calls_waiting: register(r, list::CALLS_WAITING, Family::default()),
+            unusable: register(r, list::UNUSABLE, Family::default()),
+            lag: register(r, list::LAG, Family::default()),
+            lag_age: register(r, list::LAG_AGE, Family::default()),
+            partitions: register(r, list::PARTITIONS, Gauge::default()),
+            pending: register(r, list::PENDING, Gauge::default()),
+            rebalances: register(r, list::REBALANCES, Family::default()),
+            window: register(r, list::WINDOW, Gauge::default()),
+            window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
+            parked: register(r, list::PARKED, Gauge::default()),
+            lateness: register(r, list::LATENESS, times()),
+            transactions: register(r, list::TRANSACTIONS, Family::default()),
+            transaction_time: register(
+                r,
+                list::TRANSACTION_TIME,
+                Family::new_with_constructor(times as fn() -> _),
+            ),
+            skipped: register(r, list::SKIPPED, Counter::default()),
+            lost: register(r, list::LOST, Counter::default()),
+            ahead: register(r, list::AHEAD, Histogram::new(CLOCKS)),
+            registry: Mutex::new(registry),
+        };
+        inner.begin_at_zero();
+        Self(Arc::new(inner))
+    }
+}
+
+fn register<M: Registrable + Clone>(registry: &mut Registry, metric: Metric, handle: M) -> M {
+    registry.register(metric.name, metric.help, handle.clone());
+    handle
+}
+
+fn times() -> Histogram {
+    Histogram::new(TIMES)
+}
+
+impl Inner {
+    /// A series that begins with its first event hides that event from `rate()`: where the labels
+    /// are few, all are there from the start.
+    fn begin_at_zero(&self) {
+        for limit in Limit::ALL {
+            for effect in [LimitEffect::Refused, LimitEffect::Shadowed] {
+                drop(self.limits.get_or_create(&reached(*limit, effect)));
+            }
+        }
+        for event in [Rebalance::Assigned, Rebalance::Revoked, Rebalance::Lost] {
+            drop(self.rebalances.get_or_create(&rebalanced(event)));
+        }
+        for end in [
+            TransactionEnd::Committed,
+            TransactionEnd::Aborted,
+            TransactionEnd::Rebuilt,
+        ] {
+            drop(self.transactions.get_or_create(&ended(Door::Stream, end)));
+        }
+    }
+}
+
+impl Metrics {
+    /// A request's try ended in `outcome`, committed, `age` after the request's time.
+    pub fn finished(&self, door: Door, outcome: &Outcome, age: Duration) {
+        match outcome {
+            Outcome::Published(published) => {
+                let handles = self.0.by_door(door);
+                handles.publish.observe(age.as_secs_f64());
+                match published.code {
+                    None => drop(handles.published.inc()),
+                    Some(code) => self.count(door, FinalOutcome::Published, code.as_str()),
+                }
+            }
+            Outcome::Rejected(rejection) => {
+                self.count(door, FinalOutcome::Rejected, rejection.code());
+            }
+            Outcome::Limited(limited) => {
+                self.count(door, FinalOutcome::Limited, limited.limit.as_str());
+            }
+            Outcome::DeadLettered(failure) => self.dead_lettered(door, *failure),
+            Outcome::Retried(setback) => {
+                let labels = [("code", setback.code.as_str())];
+                self.0.retries.get_or_create(&labels).inc();
+            }
+        }
+    }
+
+    /// A request came to this end, committed. [`Metrics::finished`] calls it; it is there for ends
+    /// that are no handler's outcome, as `superseded`.
+    pub fn count(&self, door: Door, outcome: FinalOutcome, code: &'static str) {
+        let labels = request(door, outcome, code);
+        self.0.requests.get_or_create(&labels).inc();
+    }
+
+    fn dead_lettered(&self, door: Door, failure: Failure) {
+        let code = failure.code.as_str();
+        self.count(door, FinalOutcome::DeadLettered, code);
+        let labels = [
+            ("disposition", failure.disposition.as_str()),
+            ("code", code),
+        ];
+        self.0.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// The HTTP door answered; a status that it does not use counts as `other`.
+    pub fn http_answered(&self, status: u16) {
+        let status = match status {
+            201 => "201",
+            400 => "400",
+            404 => "404",
+            405 => "405",
+            408 => "408",
+            413 => "413",
+            415 => "415",
+            422 => "422",
+            429 => "429",
+            502 => "502",
+            503 => "503",
+            _ => "other",
+        };
+        self.0
+            .http_answers
+            .get_or_create(&[("status", status)])
+            .inc();
+    }
+
+    /// An HTTP request went on the topic of accepted requests.
+    pub fn handed_over(&self) {
+        self.0.handed_over.inc();
+    }
+
+    /// A request was over a sending limit.
+    pub fn limit_reached(&self, limit: Limit, effect: LimitEffect) {
+        self.0.limits.get_or_create(&reached(limit, effect)).inc();
+    }
+
+    /// What a service's calls are recorded by.
+    #[must_use]
+    pub fn calls(&self, service: Service) -> Calls {
+        let inner = &self.0;
+        Calls {
+            service,
+            calls: inner.calls.clone(),
+            succeeded: inner.calls.get_or_create_owned(&called(service, "success")),
+            times: inner
+                .call_time
+                .get_or_create_owned(&[("service", service.as_str())]),
+        }
+    }
+
+    /// Localization answered a text that cannot be used.
+    pub fn template_unusable(&self, template: TextCode) {
+        let labels = [("template", template.as_str())];
+        self.0.unusable.get_or_create(&labels).inc();
+    }
+
+    /// The group changed our partitions.
+    pub fn rebalanced(&self, event: Rebalance) {
+        self.0.rebalances.get_or_create(&rebalanced(event)).inc();
+    }
+
+    /// A retry is handled `late` after it was due.
+    pub fn retry_started(&self, late: Duration) {
+        self.0.lateness.observe(late.as_secs_f64());
+    }
+
+    /// A transaction of a door's committer ended after `took`.
+    pub fn transaction(&self, door: Door, end: TransactionEnd, took: Duration) {
+        self.0.transactions.get_or_create(&ended(door, end)).inc();
+        let times = self.0.transaction_time.get_or_create(&by_door(door));
+        times.observe(took.as_secs_f64());
+    }
+
+    /// So many offsets were gone before they were consumed.
+    pub fn offsets_lost(&self, offsets: i64) {
+        self.0.lost.inc_by(u64::try_from(offsets).unwrap_or(0));
+    }
+
+    /// A record's time was `ahead` of our clock.
+    pub fn record_ahead(&self, ahead: Duration) {
+        self.0.ahead.observe(ahead.as_secs_f64());
+    }
+
+    /// All metrics in Prometheus' text format, with the gauges as they are `now`.
+    #[must_use]
+    pub fn render(&self, now: &Gauges) -> String {
+        let registry = self.0.registry.lock();
+        self.0.set(now);
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).expect("a string takes everything");
+        text
+    }
+
+    /// What [`Metrics::render`] is to be served as.
+    pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+}
+
+impl Calls {
+    /// A call came back, or did not, after `took`.
+    pub fn ended(&self, result: Result<(), Code>, took: Duration) {
+        self.times.observe(took.as_secs_f64());
+        match result {
+            Ok(()) => drop(self.succeeded.inc()),
+            Err(code) => {
+                let labels = called(self.service, code.as_str());
+                self.calls.get_or_create(&labels).inc();
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn by_door(&self, door: Door) -> &ByDoor {
+        match door {
+            Door::Stream => &self.stream,
+            Door::Http => &self.http,
+            Door::Job => &self.job,
+        }
+    }
+
+    fn set(&self, now: &Gauges) {
+        for (service, load) in &now.services {
+            let labels = [("service", service.as_str())];
+            self.call_limit
+                .get_or_create(&labels)
+                .set(whole(load.limit));
+            self.calls_open
+                .get_or_create(&labels)
+                .set(whole(load.in_use));
+            let waiting = self.calls_waiting.get_or_create(&labels);
+            waiting.set(whole(load.waiting));
+        }
+        self.pending.set(whole(now.pending));
+        let Some(engine) = &now.engine else { return };
+        self.partitions.set(whole(engine.partitions));
+        self.window.set(whole(engine.window_requests));
+        self.window_bytes.set(whole(engine.window_bytes));
+        self.parked.set(whole(engine.parked));
+        self.skipped
+            .inner()
+            .store(engine.skipped, Ordering::Relaxed);
+        // Topics whose partitions are no longer ours are not ours to speak of.
+        self.lag.clear();
+        self.lag_age.clear();
+        for (topic, lag) in &engine.lag {
+            let labels = [("topic", Arc::clone(topic))];
+            let records = i64::try_from(lag.records).unwrap_or(i64::MAX);
+            self.lag.get_or_create(&labels).set(records);
+            let age = lag.age.as_secs_f64();
+            self.lag_age.get_or_create(&labels).set(age);
+        }
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn request(door: Door, outcome: FinalOutcome, code: &'static str) -> Three {
+    [
+        ("door", door.as_str()),
+        ("outcome", outcome.as_str()),
+        ("code", code),
+    ]
+}
+
+fn called(service: Service, result: &'static str) -> Two {
+    [("service", service.as_str()), ("result", result)]
+}
+
+fn by_door(door: Door) -> One {
+    [("door", door.as_str())]
+}
+
+fn ended(door: Door, end: TransactionEnd) -> Two {
+    let end = match end {
+        TransactionEnd::Committed => "committed",
+        TransactionEnd::Aborted => "aborted",
+        TransactionEnd::Rebuilt => "rebuilt",
+    };
+    [("door", door.as_str()), ("end", end)]
+}
+
+fn rebalanced(event: Rebalance) -> One {
+    let event = match event {
+        Rebalance::Assigned => "assigned",
+        Rebalance::Revoked => "revoked",
+        Rebalance::Lost => "lost",
+    };
+    [("event", event)]
+}
+
+fn reached(limit: Limit, effect: LimitEffect) -> Two {
+    let effect = match effect {
+        LimitEffect::Refused => "refused",
+        LimitEffect::Shadowed => "shadowed",
+    };
+    [("limit", limit.as_str()), ("effect", effect)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::state::Lag;
+
+    fn full() -> (Metrics, Gauges) {
+        let metrics = Metrics::default();
+        let failure = Failure {
+            disposition: crate::outcome::Disposition::Poison,
+            code: Code::NotJson,
+            stage: crate::outcome::Stage::Decode,
+        };
+        let setback = crate::outcome::Setback {
+            code: Code::ServiceTimeout,
+            stage: crate::outcome::Stage::Otp,
+            retry_after: None,
+        };
+        metrics.finished(Door::Http, &Outcome::DeadLettered(failure), Duration::ZERO);
+        metrics.finished(Door::Http, &Outcome::Retried(setback), Duration::ZERO);
+        metrics.http_answered(201);
+        metrics.handed_over();
+        metrics.limit_reached(Limit::Prefix, LimitEffect::Shadowed);
+        metrics
+            .calls(Service::Otp)
+            .ended(Ok(()), Duration::from_millis(60));
+        metrics.template_unusable(TextCode::SmsLogin);
+        metrics.retry_started(Duration::from_millis(3));
+        metrics.transaction(Door::Http, TransactionEnd::Rebuilt, Duration::from_secs(20));
+        metrics.offsets_lost(7);
+        metrics.record_ahead(Duration::from_secs(90));
+        let load = Load {
+            limit: 256,
+            in_use: 2,
+            waiting: 1,
+        };
+        let lag = Lag {
+            records: 12,
+            age: Duration::from_millis(1_500),
+        };
+        let gauges = Gauges {
+            engine: Some(state::Gauges {
+                window_requests: 3,
+                lag: [("requests".into(), lag)].into(),
+                ..state::Gauges::default()
+            }),
+            pending: 4,
+            services: vec![(Service::Otp, load)],
+        };
+        (metrics, gauges)
+    }
+
+    #[test]
+    fn every_metric_is_shown_with_its_labels() {
+        let (metrics, gauges) = full();
+        let text = metrics.render(&gauges);
+        let shown = text
+            .lines()
+            .filter(|line| line.starts_with("# HELP "))
+            .count();
+        assert_eq!(shown, ALL.len());
+        for metric in ALL {
+            let mut samples = text.lines().filter(|line| line.starts_with(metric.name));
+            let labels = |line: &str| {
+                metric
+                    .labels
+                    .iter()
+                    .all(|one| line.contains(&format!("{one}=\"")))
+            };
+            assert!(
+                samples.any(labels),
+                "{} with {:?}",
+                metric.name,
+                metric.labels
+            );
+            assert_eq!(
+                metric.labels.is_empty(),
+                !text.contains(&format!("{}{{", metric.shown_name())),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn gauges_are_those_of_the_moment() {
+        let (metrics, mut gauges) = full();
+        let text = metrics.render(&gauges);
+        for line in [
+            r#"user_otp_lag_records{topic="requests"} 12"#,
+            r#"user_otp_lag_seconds{topic="requests"} 1.5"#,
+            r#"user_otp_service_calls_waiting{service="otp"} 1"#,
+            "user_otp_window_requests 3",
+            "user_otp_partitions_pending 4",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+        }
+        gauges.engine = Some(state::Gauges::default());
+        let text = metrics.render(&gauges);
+        assert!(
+            !text.contains("user_otp_lag_records{"),
+            "its partitions are no longer ours"
+        );
+    }
+}
