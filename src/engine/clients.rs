@@ -40,6 +40,12 @@ impl Connection {
         format!("{}-{}", self.group, self.instance)
     }
 
+    /// The HTTP door's: `{group}-{instance}-http`.
+    #[must_use]
+    pub fn http_transactional_id(&self) -> String {
+        format!("{}-http", self.transactional_id())
+    }
+
     /// The properties of every client.
     #[must_use]
     pub fn common(&self) -> ClientConfig {
@@ -103,11 +109,11 @@ impl Connection {
         self.with_operator_properties(config)
     }
 
-    pub(crate) fn producer(&self, largest_record: usize) -> ClientConfig {
+    pub(crate) fn producer(&self, transactional_id: &str, largest_record: usize) -> ClientConfig {
         let mut config = self.common();
         let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
         config
-            .set("transactional.id", self.transactional_id())
+            .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", &timeout)
             .set("message.timeout.ms", &timeout)
             // The dead-letter topic takes a little more than the request topic, and so must we.
@@ -133,7 +139,7 @@ impl Connection {
     ///
     /// The property's name and its problem, never its value.
     pub fn check_properties(&self) -> Result<(), (String, &'static str)> {
-        for config in [self.consumer(), self.producer(1_000_000)] {
+        for config in [self.consumer(), self.producer("any", 1_000_000)] {
             if let Err(error) = config.create_native_config() {
                 let KafkaError::ClientConfig(kind, _, property, _) = error else {
                     return Err((String::new(), "librdkafka does not take these properties"));

@@ -51,6 +51,8 @@ pub mod clients;
 mod consumer;
 mod core;
 mod dispatch;
+pub mod door;
+mod faults;
 pub mod headers;
 mod keeper;
 pub mod lanes;

@@ -29,8 +29,9 @@ use super::EngineError;
 use super::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use super::consumer::Consumer;
 use super::core::Core;
+use super::faults::{Faults, Fences};
 use super::output::{EXPIRED, Outgoing, Writer};
-use super::producer::{CALL, Transactions, Written, is_fence, is_record_fault, is_topic_fault};
+use super::producer::{CALL, Offsets, Producers, Transactions, Written};
 use super::start;
 use super::state::{Commit, Partition, Ticket};
 use super::tag::Found;
@@ -57,16 +58,14 @@ pub(crate) struct Finished {
 const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 
 /// After an abort, so that a rebalance or a failing topic is not met in a busy loop.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Two fences within this time, with no timeout of our own, are another process with our id.
-const FENCE_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Committer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
     writer: Arc<Writer>,
     notes: Receiver<Note>,
+    producers: Producers,
     producer: Option<Transactions>,
     /// Results in the order they came.
     queue: VecDeque<Finished>,
@@ -75,7 +74,7 @@ pub(crate) struct Committer {
     offsets_committed: Instant,
     /// A partition was assigned, and its start is not committed.
     assigned: bool,
-    fences: Vec<Instant>,
+    fences: Fences,
     ending: bool,
 }
 
@@ -91,24 +90,29 @@ impl Committer {
         patience: Duration,
     ) -> Result<Self, EngineError> {
         let cap = core.settings.batch;
-        let mut committer = Self {
+        let settings = &core.settings;
+        let id = settings.connection.transactional_id();
+        let producers = Producers {
+            config: settings.connection.producer(&id, settings.largest_record),
+            reachability: Arc::clone(&core.reachability),
+            vitals: Arc::clone(&core.vitals),
+        };
+        let deadline = Instant::now() + patience;
+        let producer = producers.open(|| Instant::now() >= deadline)?;
+        Ok(Self {
             core,
             consumer,
             writer,
             notes,
-            producer: None,
+            producers,
+            producer: Some(producer),
             queue: VecDeque::new(),
             cap,
             offsets_committed: Instant::now(),
             assigned: false,
-            fences: Vec::new(),
+            fences: Fences::default(),
             ending: false,
-        };
-        let deadline = Instant::now() + patience;
-        committer.producer = Some(Transactions::open(&committer.core, || {
-            Instant::now() >= deadline
-        })?);
-        Ok(committer)
+        })
     }
 
     /// Runs until it is told to end.
@@ -168,7 +172,8 @@ impl Committer {
                 self.part(&mut batch, &failed);
                 true
             }
-            Some(Written::Rebuild(error)) => {
+            // Whether it went through is looked up.
+            Some(Written::Rebuild { error, .. }) => {
                 self.rebuild(error, &mut batch);
                 true
             }
@@ -192,8 +197,18 @@ impl Committer {
         };
         let started = Instant::now();
         let end = match &self.producer {
-            Some(producer) => producer.write(&metadata, batch, &commits, started),
-            None => Written::Rebuild(None),
+            Some(producer) => {
+                let offsets = Offsets {
+                    metadata: &metadata,
+                    commits: &commits,
+                };
+                let results = batch.iter().map(|finished| finished.records.as_slice());
+                producer.write(results, Some(&offsets), started)
+            }
+            None => Written::Rebuild {
+                error: None,
+                commit_called: false,
+            },
         };
         match &end {
             Written::Committed => {
@@ -207,9 +222,10 @@ impl Committer {
                 }
             }
             Written::Aborted | Written::Undelivered(_) => self.close_transaction(),
-            // The broker timed the transaction out, which looks exactly like a fence.
-            Written::Rebuild(_) if started.elapsed() >= TRANSACTION_TIMEOUT => self.fences.clear(),
-            Written::Rebuild(_) => {}
+            Written::Rebuild { .. } if started.elapsed() >= TRANSACTION_TIMEOUT => {
+                self.fences.forget();
+            }
+            Written::Rebuild { .. } => {}
         }
         Some(end)
     }
@@ -296,22 +312,13 @@ impl Committer {
     /// Records were not taken. A topic that is away or forbidden costs a try, or the email; else one
     /// record is at fault, and the batch is halved until it stands alone.
     fn part(&mut self, batch: &mut [Finished], failed: &[Undelivered]) {
-        let mut suspects = Vec::new();
-        for one in failed {
-            let Some(finished) = batch.get_mut(one.result) else {
-                continue;
-            };
-            if is_record_fault(one.code) {
-                if !suspects.contains(&one.result) {
-                    suspects.push(one.result);
-                }
-            } else if is_topic_fault(one.code) {
-                self.without_topic(finished, &one.topic);
-            } else {
-                tracing::debug!(code = %one.code, topic = one.topic, "record not delivered; sent again");
+        let faults = Faults::of(failed);
+        for (result, topic) in faults.topics {
+            if let Some(finished) = batch.get_mut(result) {
+                self.without_topic(finished, topic);
             }
         }
-        match suspects.as_slice() {
+        match faults.suspects.as_slice() {
             [] => {}
             [culprit] => {
                 if let Some(finished) = batch.get_mut(*culprit) {
@@ -378,24 +385,18 @@ impl Committer {
             error = error.as_ref().map(tracing::field::display),
             "building the producer anew"
         );
-        if error.as_ref().is_some_and(is_fence) && self.fenced_twice() {
+        if self.fences.note(error.as_ref()) {
             let id = self.core.settings.connection.transactional_id();
             return self.core.fail(EngineError::TwoProcesses { id });
         }
         // The old one goes first: its open transaction is ended by taking the id over.
         self.producer = None;
-        match Transactions::open(&self.core, || self.core.failed.is_cancelled()) {
+        match self.producers.open(|| self.core.failed.is_cancelled()) {
             Ok(producer) => self.producer = Some(producer),
             Err(_) => return,
         }
         self.strike_out_committed(batch);
         self.close_transaction();
-    }
-
-    fn fenced_twice(&mut self) -> bool {
-        self.fences.retain(|fence| fence.elapsed() < FENCE_WINDOW);
-        self.fences.push(Instant::now());
-        self.fences.len() > 1
     }
 
     fn strike_out_committed(&self, batch: &mut Vec<Finished>) {
