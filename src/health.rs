@@ -1,5 +1,4 @@
-//! Health over HTTP: the charts' probe, and on the management port whether the engine lives and
-//! is ready.
+//! Health over HTTP, on the management port: whether each door lives and is ready.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +17,6 @@ const POLL_LIMIT: Duration = Duration::from_secs(120);
 /// Not ready: a producer call is older than this. The watchdog ends the process at twice that.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// Serves `GET {context_path}/health`: the process serves. It never depends on Kafka or a service.
-///
-/// # Errors
-///
-/// When the listener fails.
-pub async fn serve_probe(
-    listener: TcpListener,
-    context_path: &str,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let router = Router::new().route(
-        &format!("{context_path}/health"),
-        get(|| async { r#"{"status":"UP"}"# }),
-    );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-}
-
 /// Serves `/health/live` and `/health/ready`.
 ///
 /// # Errors
@@ -44,10 +24,10 @@ pub async fn serve_probe(
 /// When the listener fails.
 pub async fn serve_management(
     listener: TcpListener,
-    vitals: Arc<Vitals>,
+    vitals: Vec<Arc<Vitals>>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let ready = Arc::clone(&vitals);
+    let ready = vitals.clone();
     let router = Router::new()
         .route(
             "/health/live",
@@ -62,8 +42,8 @@ pub async fn serve_management(
         .await
 }
 
-fn live(vitals: &Vitals) -> (StatusCode, &'static str) {
-    if vitals.since_poll() < POLL_LIMIT {
+fn live(vitals: &[Arc<Vitals>]) -> (StatusCode, &'static str) {
+    if vitals.iter().all(|one| one.since_poll() < POLL_LIMIT) {
         (StatusCode::OK, r#"{"status":"UP"}"#)
     } else {
         (
@@ -73,13 +53,17 @@ fn live(vitals: &Vitals) -> (StatusCode, &'static str) {
     }
 }
 
-fn is_ready(vitals: &Vitals) -> (StatusCode, &'static str) {
-    if !vitals.has_joined() {
+fn is_ready(vitals: &[Arc<Vitals>]) -> (StatusCode, &'static str) {
+    if !vitals.iter().all(|one| one.has_joined()) {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             r#"{"status":"DOWN","reason":"not yet a member of the consumer group"}"#,
         )
-    } else if vitals.call_age().is_some_and(|age| age >= CALL_LIMIT) {
+    } else if vitals
+        .iter()
+        .filter_map(|one| one.call_age())
+        .any(|age| age >= CALL_LIMIT)
+    {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             r#"{"status":"DOWN","reason":"Kafka does not confirm"}"#,

@@ -1,4 +1,4 @@
-//! The running service: the engine with its handler, made of a configuration.
+//! The running service: both doors with their handler, made of a configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::domain::tenant::Tenancy;
 use crate::egov::Services;
 use crate::engine::clients::Connection;
+use crate::engine::door::{self, Door};
 use crate::engine::output::Writer;
 use crate::engine::record::Reading;
 use crate::engine::retry::Tier;
@@ -20,6 +21,7 @@ use crate::engine::state::Bounds;
 use crate::engine::vitals::Vitals;
 use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
+use crate::http::Http;
 use crate::known_topics::KnownTopics;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
@@ -99,39 +101,87 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
     }
 }
 
-/// The engine at work, and the services that its handlers call.
+/// The HTTP door's settings; `engine` are the engine's.
+fn door_settings(config: &Config, engine: &Settings) -> door::Settings {
+    door::Settings {
+        connection: engine.connection.clone(),
+        writer: door::records::Writer {
+            accepted: config.topics.accepted.as_str().into(),
+            outcomes: config.topics.outcomes.as_str().into(),
+        },
+        batch: engine.batch,
+        linger: engine.linger,
+        largest_record: engine.largest_record,
+    }
+}
+
+/// Either door, or both, with the services that their handlers call.
 pub struct Service {
-    engine: Engine,
+    engine: Option<Engine>,
+    door: Option<Door>,
+    handler: OtpHandler,
     services: Services,
 }
 
 impl Service {
-    /// Signs of life.
+    /// Signs of life, of each door's producer.
     #[must_use]
-    pub fn vitals(&self) -> Arc<Vitals> {
-        self.engine.vitals()
+    pub fn vitals(&self) -> Vec<Arc<Vitals>> {
+        let engine = self.engine.as_ref().map(Engine::vitals);
+        engine
+            .into_iter()
+            .chain(self.door.as_ref().map(Door::vitals))
+            .collect()
     }
 
-    /// Cancelled when the engine cannot go on; [`Service::shut_down`] says why.
+    /// The HTTP door, to be served; none where it is off.
     #[must_use]
-    pub fn failed(&self) -> CancellationToken {
-        self.engine.failed()
+    pub fn http(&self, config: &Config, clock: Clock) -> Option<Http<OtpHandler>> {
+        let outbox = self.door.as_ref()?.outbox();
+        Some(Http::new(config, self.handler.clone(), outbox, clock))
     }
 
-    /// Stops intake, drains, commits, leaves the group, and ends what runs in the background.
+    /// Ends when a door cannot go on; [`Service::shut_down`] says why.
+    pub async fn failed(&self) {
+        let failed = async |token: Option<CancellationToken>| match token {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            () = failed(self.engine.as_ref().map(Engine::failed)) => {}
+            () = failed(self.door.as_ref().map(Door::failed)) => {}
+        }
+    }
+
+    /// Stops intake, drains, commits, leaves the group, and ends what runs in the background. The
+    /// HTTP door's requests have their answers by then.
     ///
     /// # Errors
     ///
-    /// Why the engine had failed, if it had.
+    /// Why a door had failed, if one had.
     pub async fn shut_down(self, deadline: Duration) -> anyhow::Result<Drained> {
-        let Self { engine, services } = self;
-        let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline)).await;
+        let Self {
+            engine,
+            door,
+            services,
+            ..
+        } = self;
+        let engine =
+            engine.map(|engine| tokio::task::spawn_blocking(move || engine.shut_down(deadline)));
+        let door = door.map(|door| tokio::task::spawn_blocking(move || door.shut_down(deadline)));
+        let mut drained = Drained::Clean;
+        for ending in [door, engine].into_iter().flatten() {
+            match ending.await.context("a door ended by a defect")?? {
+                Drained::Clean => {}
+                Drained::CutShort => drained = Drained::CutShort,
+            }
+        }
         services.close().await;
-        Ok(drained.context("the engine ended by a defect")??)
+        Ok(drained)
     }
 }
 
-/// Starts the engine with the handler of OTP requests.
+/// Starts the doors that are enabled.
 ///
 /// # Errors
 ///
@@ -157,25 +207,40 @@ pub async fn start(
         email_topic: config.topics.email.clone(),
     };
     let handler = OtpHandler::new(services.clone(), topics.clone(), rules, clock.clone());
+    let door = config
+        .http
+        .enabled
+        .then(|| door_settings(config, &settings));
+    let engine = config.engine.enabled.then(|| (settings, handler.clone()));
     let runtime = Handle::current();
     let started = tokio::task::spawn_blocking(move || {
-        Engine::start(settings, handler, topics, clock, &runtime, patience)
+        let door = door
+            .map(|settings| Door::start(settings, clock.clone(), patience))
+            .transpose()?;
+        let engine = engine
+            .map(|(settings, handler)| {
+                Engine::start(settings, handler, topics, clock, &runtime, patience)
+            })
+            .transpose()?;
+        Ok::<_, EngineError>((engine, door))
     });
-    let engine: Result<Engine, EngineError> =
-        started.await.context("the engine could not be started")?;
+    let (engine, door) = started.await.context("a door could not be started")??;
     Ok(Service {
-        engine: engine?,
+        engine,
+        door,
+        handler,
         services,
     })
 }
 
 /// Ends the process when a producer call hangs: librdkafka's look-up of a coordinator may never
 /// return when its broker dies. The next process takes the open transaction over.
-pub fn watch(vitals: Arc<Vitals>) {
+pub fn watch(vitals: Vec<Arc<Vitals>>) {
     const LIMIT: Duration = Duration::from_secs(60);
     let watchdog = move || loop {
         std::thread::park_timeout(Duration::from_secs(1));
-        if vitals.call_age().is_some_and(|age| age >= LIMIT) {
+        let age = vitals.iter().filter_map(|one| one.call_age()).max();
+        if age.is_some_and(|age| age >= LIMIT) {
             tracing::error!(limit = ?LIMIT, "a call to Kafka does not return; ending, to be started again");
             std::process::exit(crate::cli::EXIT_WATCHDOG);
         }

@@ -13,9 +13,11 @@
 
 mod bad_input;
 mod broker;
+mod client;
 mod exactly_once;
 mod failures;
 mod flow;
+mod http;
 mod kafka;
 mod leaks;
 mod offsets;

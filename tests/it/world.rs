@@ -440,6 +440,11 @@ impl Outcome {
         }
     }
 
+    /// The record that it is.
+    pub(crate) fn record(&self) -> &Record {
+        &self.0
+    }
+
     pub(crate) fn event_id(&self) -> String {
         self.word("eventId")
     }
