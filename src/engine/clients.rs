@@ -128,6 +128,9 @@ impl Connection {
             // The default of 100 ms rules back-to-back transactions.
             .set("retry.backoff.ms", "10")
             .set("retry.backoff.max.ms", "100")
+            // A topic that is gone is an error after this, and not after half a minute in which nothing
+            // else is written; one that was just created is known to every broker by then.
+            .set("topic.metadata.propagation.max.ms", "3000")
             // Wakes `send_offsets_to_transaction`, which can hang for ever when a coordinator dies.
             .set("connections.max.idle.ms", "5000");
         self.with_operator_properties(config)
