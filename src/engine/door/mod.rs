@@ -34,6 +34,9 @@ mod claim;
 mod committer;
 pub mod records;
 
+#[cfg(test)]
+mod tests;
+
 /// How the door writes.
 #[derive(Debug, Clone)]
 pub struct Settings {
