@@ -56,6 +56,7 @@ impl<H: Handler> Http<H> {
             bounds: server::Bounds {
                 connections: settings.connections,
                 idle: settings.idle_timeout,
+                drain: settings.body_timeout + settings.budget + settings.confirm_timeout,
             },
         }
     }

@@ -9,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,8 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// `http.idle_timeout`.
     pub(super) idle: Duration,
+    /// How long a request that was read may take to its answer.
+    pub(super) drain: Duration,
 }
 
 /// Serves `router` until `stop`; then every request that was read is answered, and its connection
@@ -45,6 +47,7 @@ pub(super) async fn serve(
         .max_buf_size(LARGEST_HEAD);
     let places = Arc::new(Semaphore::new(bounds.connections));
     let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
+    let cut = CancellationToken::new();
     loop {
         let stream = tokio::select! {
             biased;
@@ -61,21 +64,34 @@ pub(super) async fn serve(
             tracing::debug!("a connection too many was closed");
             continue;
         };
-        // An answer is one small packet: waiting to fill it would only cost time.
-        let _ = stream.set_nodelay(true);
+        prepare(&stream, bounds.idle);
         let connection = http.serve_connection(TokioIo::new(stream), service.clone());
         let connection = graceful.watch(connection);
+        let cut = cut.clone();
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
+            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
                 tracing::debug!(%error, "a connection broke off");
             }
             drop(place);
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    // Who does not read their answer must not hold up the end.
+    let _ = tokio::time::timeout(bounds.drain, graceful.shutdown()).await;
+    cut.cancel();
     tasks.close();
     tasks.wait().await;
+}
+
+/// What cannot be set costs some time, and is no reason to refuse anybody.
+fn prepare(stream: &TcpStream, patience: Duration) {
+    // An answer is one small packet: waiting to fill it would only cost time.
+    let _ = stream.set_nodelay(true);
+    // Who asks and never reads would else keep a connection for ever.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(patience));
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
 }
 
 /// A connection that was gone before it was taken is nobody's trouble.

@@ -61,6 +61,11 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
+    pub(crate) fn give_up_writing_after(&self, time: Duration) {
+        let set = self.stream.set_write_timeout(Some(time));
+        set.expect("a time-out");
+    }
+
     /// Asks for an OTP.
     #[track_caller]
     pub(crate) fn send(&mut self, request: &Request) -> Answer {

@@ -7,9 +7,10 @@ use rstest::rstest;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, User};
 
-use crate::client::{Client, post};
+use crate::client::{Answer, Client, post};
 use crate::http::CREATED;
 use crate::kafka::{Record, wait_for, wait_until};
+use crate::process::Process;
 use crate::request::Request;
 use crate::world::{Setup, World, now};
 
@@ -224,4 +225,52 @@ fn an_email_topic_that_goes_away_costs_the_email_alone() {
         alone.ok_or(answer.status)
     });
     assert_eq!(outcome.word("door"), "http");
+}
+
+/// Asks for one number after another until an answer, or what it led to, is as wanted: a topic is
+/// not gone at once when it is deleted. The last number.
+fn ask_until(process: &Process, first: u32, wanted: impl Fn(&Answer) -> bool) -> String {
+    let mut numbers = (first..).map(|number| format!("98765{number:05}"));
+    wait_for("the topic is gone", || {
+        let mobile = numbers.next().expect("there are many");
+        let answer = Client::connect(process).send(&Request::register(&mobile));
+        if wanted(&answer) {
+            Ok(mobile)
+        } else {
+            Err(answer)
+        }
+    })
+}
+
+#[test]
+fn an_sms_topic_that_goes_away_hands_the_request_over() {
+    let world = World::new();
+    let process = world.start("a");
+    world.kafka.delete_topics(&[&world.topics.sms]);
+    let accepted = || world.kafka.read(&world.topics.accepted);
+    let mobile = ask_until(&process, 46_000, |answer| {
+        assert_eq!(answer.status, 201);
+        !accepted().is_empty()
+    });
+    assert_eq!(accepted()[0].key_text(), format!("pb.amritsar:{mobile}"));
+    world.kafka.create_topic(&world.topics.sms, 2, &[]);
+    wait_until("the stream sends it", || sms_of(&world, &mobile).len() == 1);
+}
+
+#[test]
+fn without_a_topic_of_our_own_nothing_is_claimed_until_it_is_there() {
+    let world = World::with(Setup::default().set("HTTP__CONFIRM_TIMEOUT", "1s"));
+    let process = world.start("a");
+    world.kafka.delete_topics(&[&world.topics.outcomes]);
+    let refused = ask_until(&process, 47_000, |answer| {
+        assert!(matches!(answer.status, 201 | 503), "{answer:?}");
+        answer.body.contains("The OTP was not sent")
+    });
+    world.kafka.create_topic(&world.topics.outcomes, 2, &[]);
+    ask_until(&process, 48_000, |answer| answer.status == 201);
+    assert_eq!(
+        sms_of(&world, &refused).len(),
+        0,
+        "what was refused stays so"
+    );
 }

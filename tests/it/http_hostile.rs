@@ -246,3 +246,21 @@ fn connections_beyond_the_limit_are_closed_and_the_others_served() {
     assert!(Client::connect(&process).is_closed());
     assert_eq!(first.send(&Request::register("9876554002")).status, 201);
 }
+
+#[test]
+fn a_client_that_never_reads_does_not_hold_up_the_end() {
+    let world = World::with(
+        Setup::default()
+            .set("HTTP__BODY_TIMEOUT", "1s")
+            .set("HTTP__BUDGET", "1s")
+            .set("HTTP__CONFIRM_TIMEOUT", "1s"),
+    );
+    let mut process = world.start("a");
+    let mut deaf = Client::connect(&process);
+    let many = format!("GET /user-otp/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x").repeat(100);
+    deaf.give_up_writing_after(Duration::from_secs(2));
+    // Until its answers fill every buffer on the way, and the process stops reading.
+    while deaf.write(&many).is_ok() {}
+    assert_serves(&process, "9876555001");
+    assert!(process.terminate().success(), "everything else is in order");
+}

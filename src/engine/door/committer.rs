@@ -249,8 +249,12 @@ impl Committer {
         }
         // The old one goes first: its open transaction is ended by taking the id over.
         self.producer = None;
-        // Nobody waits any more when the door is to end.
-        let give_up = || self.shared.failed.is_cancelled() || self.shared.stopping.is_cancelled();
+        let give_up = || {
+            // That Kafka is away is no reason to be taken for dead.
+            self.shared.vitals.polled();
+            // Nobody waits any more when the door is to end.
+            self.shared.failed.is_cancelled() || self.shared.stopping.is_cancelled()
+        };
         self.producer = self.producers.open(give_up).ok();
         self.producer.is_some()
     }
