@@ -366,6 +366,10 @@ fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] li
     r#"kafka.group: must be 1 to 200 of letters, digits and . _ -, and is """#
 )]
 #[case(
+    "kafka.instance = \"a-http\"",
+    r#"kafka.instance: must not end in -http, as the HTTP door's own transactional id does, and is "a-http""#
+)]
+#[case(
     "kafka.instance = \"a b\"",
     r#"kafka.instance: must be 1 to 200 of letters, digits and . _ -, and is "a b""#
 )]

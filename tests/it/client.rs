@@ -108,6 +108,12 @@ impl Client {
         Ok(answer)
     }
 
+    /// Says that nothing more will be written.
+    pub(crate) fn finish_writing(&self) {
+        let finished = self.stream.shutdown(std::net::Shutdown::Write);
+        finished.expect("it is open");
+    }
+
     /// Whether nothing more comes, and the other side has closed.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0; 1024]) {

@@ -176,6 +176,11 @@ fn every_answer_of_the_contract_is_to_the_letter() {
         &error(502, "The OTP request cannot be served", &[]),
     );
 
+    let said = process.output.text();
+    let loud = said
+        .lines()
+        .find(|line| line.contains("user_otp::http") && !line.contains(" DEBUG "));
+    assert_eq!(loud, None, "nothing above debug for a request");
     assert_eq!(world.sms().len(), 3, "what is not 201 writes nothing");
     assert_eq!(world.outcomes().len(), 3);
     assert_eq!(world.dead_letters().len(), 0);

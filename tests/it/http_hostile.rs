@@ -42,6 +42,15 @@ fn what_does_not_arrive_in_time_is_not_waited_for() {
             head()
         ))
         .expect("it is taken");
+    let mut half = Client::connect(&process);
+    half.write(format!("{}Content-Length: 100\r\n\r\n{{", head()))
+        .expect("it is taken");
+    half.finish_writing();
+    let answer = half.answer().map(|answer| answer.status);
+    assert!(
+        matches!(answer, Ok(400) | Err(_)),
+        "half a body: {answer:?}"
+    );
     let mut silent = Client::connect(&process);
     let mut slow_head = Client::connect(&process);
     slow_head.write(head()).expect("it is taken");
