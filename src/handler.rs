@@ -48,6 +48,15 @@ pub trait Handler: Send + Sync + 'static {
         context: &Context,
         stop: &CancellationToken,
     ) -> impl Future<Output = Option<Outcome>> + Send;
+
+    /// Judges `submission` without looking anybody up: the outcome, where it already has one. `None`
+    /// as above.
+    fn admit(
+        &self,
+        submission: &Submission,
+        context: &Context,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = Option<Result<(), Outcome>>> + Send;
 }
 
 /// The rules of the handler.
@@ -92,7 +101,12 @@ impl OtpHandler {
         }
     }
 
-    async fn try_once(&self, submission: &Submission, call: &Call<'_>) -> Result<Published, Ended> {
+    /// What is judged before anybody is looked up: the request, and its SMS topic.
+    async fn validate(
+        &self,
+        submission: &Submission,
+        call: &Call<'_>,
+    ) -> Result<(OtpRequest, String), Ended> {
         self.look_at_the_deadline(call)?;
         let rules = match submission.number_tenant() {
             Some(tenant) => Some(
@@ -112,6 +126,11 @@ impl OtpHandler {
         if self.rules.tenancy.central_instance && !self.topics.contains(&sms_topic) {
             return Err(refused(Code::UnknownOutputTopic, Stage::Publish));
         }
+        Ok((request, sms_topic))
+    }
+
+    async fn try_once(&self, submission: &Submission, call: &Call<'_>) -> Result<Published, Ended> {
+        let (request, sms_topic) = self.validate(submission, call).await?;
         let (user, texts) = tokio::join!(
             self.services.find_user(&request, call),
             // On the heap: while a request waits for egov-user's permit, its texts are long there.
@@ -187,18 +206,36 @@ impl Handler for OtpHandler {
         context: &Context,
         stop: &CancellationToken,
     ) -> Option<Outcome> {
-        let call = Call {
-            correlation_id: context.correlation_id.as_deref(),
-            traceparent: context.traceparent.as_deref(),
-            tenant_header: context.tenant_header.as_deref(),
-            deadline: context.deadline,
-            queue: context.queue,
-            stop,
-        };
-        match self.try_once(submission, &call).await {
+        match self.try_once(submission, &context.call(stop)).await {
             Ok(published) => Some(Outcome::Published(published)),
             Err(Ended::With(outcome)) => Some(*outcome),
             Err(Ended::Abandoned) => None,
+        }
+    }
+
+    async fn admit(
+        &self,
+        submission: &Submission,
+        context: &Context,
+        stop: &CancellationToken,
+    ) -> Option<Result<(), Outcome>> {
+        match self.validate(submission, &context.call(stop)).await {
+            Ok(_) => Some(Ok(())),
+            Err(Ended::With(outcome)) => Some(Err(*outcome)),
+            Err(Ended::Abandoned) => None,
+        }
+    }
+}
+
+impl Context {
+    fn call<'a>(&'a self, stop: &'a CancellationToken) -> Call<'a> {
+        Call {
+            correlation_id: self.correlation_id.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+            tenant_header: self.tenant_header.as_deref(),
+            deadline: self.deadline,
+            queue: self.queue,
+            stop,
         }
     }
 }

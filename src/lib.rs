@@ -1,10 +1,10 @@
 //! `user-otp`: turns OTP requests on Kafka into SMS and email records, exactly once.
 //!
 //! ```text
-//! Kafka ─▶ engine ─▶ handler ─▶ egov services
-//!   ▲        │          │
-//!   │        │          └─ domain, decide, messages, notification: pure
-//!   └────────┘ one transaction: results and offsets
+//! Kafka ─▶ engine ─┬▶ handler ─▶ egov services
+//!   ▲        │ http ┘   │
+//!   │        │   │      └─ domain, decide, messages, notification: pure
+//!   └────────┴───┘ one transaction: results, and the engine's offsets
 //! ```
 
 pub mod cli;
@@ -17,6 +17,7 @@ pub mod egov;
 pub mod engine;
 pub mod handler;
 pub mod health;
+pub mod http;
 pub mod known_topics;
 pub mod management;
 pub mod messages;

@@ -1,4 +1,4 @@
-//! The charts' probe, and the management port: health and metrics over HTTP.
+//! The management port: health and metrics over HTTP.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,25 +128,6 @@ impl Management {
             since_commit: vitals.since_commit(),
         }
     }
-}
-
-/// Serves `GET {context_path}/health`: the process serves. It never depends on Kafka or a service.
-///
-/// # Errors
-///
-/// When the listener fails.
-pub async fn serve_probe(
-    listener: TcpListener,
-    context_path: &str,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let router = Router::new().route(
-        &format!("{context_path}/health"),
-        get(|| async { r#"{"status":"UP"}"# }),
-    );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
 }
 
 /// Serves `/health/live`, `/health/ready` and `/metrics`.

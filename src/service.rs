@@ -1,4 +1,4 @@
-//! The running service: the engine with its handler, made of a configuration.
+//! The running service: both doors with their handler, made of a configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::tenant::Tenancy;
 use crate::egov::Services;
+use crate::engine::admin::Admin;
 use crate::engine::clients::Connection;
+use crate::engine::door::{self, Door};
 use crate::engine::output::Writer;
 use crate::engine::record::Reading;
 use crate::engine::retry::Tier;
@@ -21,8 +23,9 @@ use crate::engine::vitals::Vitals;
 use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
 use crate::health::HUNG;
+use crate::http::Http;
 use crate::known_topics::KnownTopics;
-use crate::management::Management;
+use crate::management::{GroupWatch, Management};
 use crate::metrics::Metrics;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
@@ -102,61 +105,117 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
     }
 }
 
-/// The engine at work, and the services that its handlers call.
+/// The HTTP door's settings; `engine` are the engine's.
+fn door_settings(config: &Config, engine: &Settings) -> door::Settings {
+    door::Settings {
+        connection: engine.connection.clone(),
+        writer: door::records::Writer {
+            accepted: config.topics.accepted.as_str().into(),
+            outcomes: config.topics.outcomes.as_str().into(),
+        },
+        batch: engine.batch,
+        linger: engine.linger,
+        largest_record: engine.largest_record,
+    }
+}
+
+/// Either door, or both, with the services that their handlers call.
 pub struct Service {
-    engine: Engine,
+    engine: Option<Engine>,
+    door: Option<Door>,
+    handler: OtpHandler,
     services: Services,
     topics: KnownTopics,
     metrics: Metrics,
 }
 
 impl Service {
-    /// Signs of life.
+    /// Signs of life, of each door's producer.
     #[must_use]
-    pub fn vitals(&self) -> Arc<Vitals> {
-        self.engine.vitals()
+    pub fn vitals(&self) -> Vec<Arc<Vitals>> {
+        let engine = self.engine.as_ref().map(Engine::vitals);
+        engine
+            .into_iter()
+            .chain(self.door.as_ref().map(Door::vitals))
+            .collect()
     }
 
-    /// What the management port shows.
+    /// What the management port shows; `admin` asks for engines elsewhere.
     #[must_use]
-    pub fn management(&self, config: &Config) -> Management {
+    pub fn management(&self, config: &Config, admin: &Admin) -> Management {
         let senders = [&config.topics.sms, &config.topics.email].map(Clone::clone);
+        let engine = self.engine.as_ref();
+        let producers = [
+            engine.map(|engine| ("kafka-producer", engine.vitals())),
+            self.door
+                .as_ref()
+                .map(|door| ("http-producer", door.vitals())),
+        ];
+        let connection = connection(config);
+        let classic = connection.properties.get("group.protocol") != Some("consumer");
+        let watch = || GroupWatch::new(admin.clone(), connection.group.clone(), classic);
         Management {
             metrics: self.metrics.clone(),
-            engine: Some(self.engine.observer()),
-            producers: vec![("kafka-producer", self.engine.vitals())],
+            engine: engine.map(Engine::observer),
+            producers: producers.into_iter().flatten().collect(),
             services: self.services.clone(),
             topics: self.topics.clone(),
             // In a central instance each tenant has its own, looked for with each request.
             senders: (!config.tenancy.central_instance).then_some(senders),
             redis: None,
-            group: None,
-            max_poll_interval: connection(config).max_poll_interval(),
+            group: engine.is_none().then(watch),
+            max_poll_interval: connection.max_poll_interval(),
         }
     }
 
-    /// Cancelled when the engine cannot go on; [`Service::shut_down`] says why.
+    /// The HTTP door, to be served; none where it is off.
     #[must_use]
-    pub fn failed(&self) -> CancellationToken {
-        self.engine.failed()
+    pub fn http(&self, config: &Config, clock: Clock) -> Option<Http<OtpHandler>> {
+        let outbox = self.door.as_ref()?.outbox();
+        Some(Http::new(config, self.handler.clone(), outbox, clock))
     }
 
-    /// Stops intake, drains, commits, leaves the group, and ends what runs in the background.
+    /// Ends when a door cannot go on; [`Service::shut_down`] says why.
+    pub async fn failed(&self) {
+        let failed = async |token: Option<CancellationToken>| match token {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            () = failed(self.engine.as_ref().map(Engine::failed)) => {}
+            () = failed(self.door.as_ref().map(Door::failed)) => {}
+        }
+    }
+
+    /// Stops intake, drains, commits, leaves the group, and ends what runs in the background. The
+    /// HTTP door's requests have their answers by then.
     ///
     /// # Errors
     ///
-    /// Why the engine had failed, if it had.
+    /// Why a door had failed, if one had.
     pub async fn shut_down(self, deadline: Duration) -> anyhow::Result<Drained> {
         let Self {
-            engine, services, ..
+            engine,
+            door,
+            services,
+            ..
         } = self;
-        let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline)).await;
+        let engine =
+            engine.map(|engine| tokio::task::spawn_blocking(move || engine.shut_down(deadline)));
+        let door = door.map(|door| tokio::task::spawn_blocking(move || door.shut_down(deadline)));
+        let mut drained = Drained::Clean;
+        for ending in [door, engine].into_iter().flatten() {
+            match ending.await.context("a door ended by a defect")?? {
+                Drained::Clean => {}
+                Drained::CutShort => drained = Drained::CutShort,
+            }
+        }
         services.close().await;
-        Ok(drained.context("the engine ended by a defect")??)
+        Ok(drained)
     }
 }
 
-/// Starts the engine with the handler of OTP requests.
+/// Starts the doors that are enabled.
 ///
 /// # Errors
 ///
@@ -183,17 +242,31 @@ pub async fn start(
         email_topic: config.topics.email.clone(),
     };
     let handler = OtpHandler::new(services.clone(), topics.clone(), rules, clock.clone());
+    let door = config
+        .http
+        .enabled
+        .then(|| door_settings(config, &settings));
+    let engine = config.engine.enabled.then(|| (settings, handler.clone()));
     let runtime = Handle::current();
     let (known, measured) = (topics.clone(), metrics.clone());
     let started = tokio::task::spawn_blocking(move || {
-        Engine::start(
-            settings, handler, known, clock, measured, &runtime, patience,
-        )
+        let door = door
+            .map(|settings| Door::start(settings, clock.clone(), patience))
+            .transpose()?;
+        let engine = engine
+            .map(|(settings, handler)| {
+                Engine::start(
+                    settings, handler, known, clock, measured, &runtime, patience,
+                )
+            })
+            .transpose()?;
+        Ok::<_, EngineError>((engine, door))
     });
-    let engine: Result<Engine, EngineError> =
-        started.await.context("the engine could not be started")?;
+    let (engine, door) = started.await.context("a door could not be started")??;
     Ok(Service {
-        engine: engine?,
+        engine,
+        door,
+        handler,
         services,
         topics,
         metrics,
@@ -202,7 +275,7 @@ pub async fn start(
 
 /// Ends the process when a producer call hangs: librdkafka's look-up of a coordinator may never
 /// return when its broker dies. The next process takes the open transaction over.
-pub fn watch(vitals: Arc<Vitals>) {
+pub fn watch(vitals: Vec<Arc<Vitals>>) {
     let watchdog = move || {
         wait_for_a_hang(&vitals, HUNG);
         tracing::error!(limit = ?HUNG, "a call to Kafka does not return; ending, to be started again");
@@ -218,8 +291,9 @@ pub fn watch(vitals: Arc<Vitals>) {
 }
 
 /// Returns when a call has been under way for longer than `limit`, and never else.
-fn wait_for_a_hang(vitals: &Vitals, limit: Duration) {
-    while vitals.call_age().is_none_or(|age| age < limit) {
+fn wait_for_a_hang(vitals: &[Arc<Vitals>], limit: Duration) {
+    let hangs = |one: &Arc<Vitals>| one.call_age().is_some_and(|age| age >= limit);
+    while !vitals.iter().any(hangs) {
         std::thread::park_timeout(limit / 60);
     }
 }
@@ -246,7 +320,7 @@ mod tests {
             let _ = begin.send(());
             let _ = calls.watch(|| hangs.recv());
         });
-        wait_for_a_hang(&vitals, LIMIT);
+        wait_for_a_hang(&[Arc::default(), Arc::clone(&vitals)], LIMIT);
         assert!(
             begins.try_recv().is_ok(),
             "it was the last call, the one that hangs"

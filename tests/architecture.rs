@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 18] = [
+const PURE: [&str; 20] = [
     "clock.rs",
     "decide.rs",
     "domain/",
+    "engine/door/claim.rs",
+    "engine/door/records.rs",
     "engine/headers.rs",
     "engine/lanes.rs",
     "engine/offsets.rs",
@@ -117,6 +119,8 @@ fn is_test(path: &str) -> bool {
 #[case::kafka("rdkafka", &["engine/", "demo/"], "the rest of the program speaks of records and outcomes, not of Kafka's client")]
 #[case::http_client("reqwest", &["egov/"], "one client with deadlines and bounds makes every call")]
 #[case::metrics("prometheus_client", &["metrics/"], "each metric has its name once, and nothing else knows how it is kept")]
+#[case::http_server("axum", &["http/", "management.rs", "egov/standin/"], "what a request over HTTP means is said without it")]
+#[case::http_connections("hyper", &["http/server.rs"], "how long a connection may be held open is decided in one place")]
 #[case::quick_retries("backoff", &["egov/repeat.rs"], "how long to wait is decided in one place")]
 #[case::environment("std::env", &["config/"], "the environment is read once, and every setting says where it came from")]
 #[case::wall_clock("SystemTime::now", &["clock.rs"], "ask the Clock, so that tests can set the time")]

@@ -39,6 +39,12 @@ pub(super) fn instance(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Ok(());
     }
+    if text.ends_with("-http") {
+        let what = quote_text(text);
+        return Err(format!(
+            "must not end in -http, as the HTTP door's own transactional id does, and is {what}"
+        ));
+    }
     group(text)
 }
 

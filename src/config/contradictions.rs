@@ -67,9 +67,9 @@ fn topics(r: &mut Reader, config: &Config) {
 
 fn engine(r: &mut Reader, config: &Config) {
     let engine = &config.engine;
-    if !engine.enabled {
-        let problem = "nothing to run: this version has no HTTP door for requests yet";
-        r.contradiction("engine.enabled", None, problem.into());
+    if !engine.enabled && !config.http.enabled {
+        let problem = "nothing to run: one of the two must be enabled";
+        r.contradiction("engine.enabled", Some("http.enabled"), problem.into());
     }
     if engine.window_bytes < LARGEST_RECORD {
         let bytes = engine.window_bytes;
@@ -88,6 +88,21 @@ fn doors(r: &mut Reader, config: &Config) {
     if config.http.enabled && port != 0 && port == config.management.port {
         let problem = format!("is taken by http.port, {port}");
         r.contradiction("management.port", Some("http.port"), problem);
+    }
+    let http = &config.http;
+    let longest = http.body_timeout + http.budget + http.confirm_timeout;
+    if http.enabled && longest >= config.shutdown.deadline {
+        let problem = format!(
+            "must be longer than http.body_timeout, http.budget and http.confirm_timeout together, \
+             {longest:?}: requests under way would not be answered"
+        );
+        r.contradiction("shutdown.deadline", Some("http.budget"), problem);
+    }
+    if http.budget >= config.request.lifetime {
+        let problem =
+            "must be shorter than request.lifetime: what is handed over would be too late";
+        let against = Some("request.lifetime");
+        r.contradiction("http.budget", against, problem.into());
     }
     if config.limits.mode != LimitsMode::Off {
         let problem = "must be off: sending limits are not part of this version";

@@ -15,7 +15,7 @@ use super::sections::{
     Config, Engine, Http, Kafka, Limits, Localization, Log, Management, Mdms, Otp, Request, Retry,
     Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,
 };
-use super::values::{LimitsMode, LogFormat, OnOutage};
+use super::values::{HttpAnswers, LimitsMode, LogFormat, OnOutage};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A service that is called more often at once is not called faster.
 const MOST_CALLS: i64 = 10_000;
+/// What fits on the topic of accepted requests with its headers, by Kafka's default.
+const LARGEST_BODY: i64 = 1_000_000;
 /// Copies in a cache: about a kilobyte each.
 const MOST_ENTRIES: i64 = 1_000_000;
 
@@ -131,10 +133,22 @@ impl Engine {
 
 impl Http {
     fn read(r: &mut Reader) -> Self {
+        const ANSWERS: &[(&str, HttpAnswers)] = &[
+            ("platform", HttpAnswers::Platform),
+            ("uniform", HttpAnswers::Uniform),
+        ];
         Self {
             enabled: r.read("http.enabled", flag),
             port: r.read("http.port", count(0..=65_535)),
             context_path: r.read("http.context_path", prefix),
+            answers: r.read("http.answers", one_of(ANSWERS)),
+            budget: r.read("http.budget", duration(MS..=MINUTE)),
+            confirm_timeout: r.read("http.confirm_timeout", duration(MS..=MINUTE)),
+            requests: r.read("http.requests", count(1..=1_000_000)),
+            body_limit: r.read("http.body_limit", count(1_024..=LARGEST_BODY)),
+            body_timeout: r.read("http.body_timeout", duration(MS..=MINUTE)),
+            idle_timeout: r.read("http.idle_timeout", duration(MS..=HOUR)),
+            connections: r.read("http.connections", count(1..=1_000_000)),
         }
     }
 }

@@ -46,7 +46,9 @@ pub use sections::{
     Config, Engine, Http, Kafka, Limits, Localization, Log, Management, Mdms, Otp, Request, Retry,
     Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,
 };
-pub use values::{KafkaProperties, LimitsMode, LogFormat, OnOutage, RetryDelay, ServiceUrl};
+pub use values::{
+    HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RetryDelay, ServiceUrl,
+};
 
 use read::Reader;
 

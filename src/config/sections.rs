@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::values::{KafkaProperties, LimitsMode, LogFormat, OnOutage, RetryDelay, ServiceUrl};
+use super::values::{
+    HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RetryDelay, ServiceUrl,
+};
 
 /// All settings. Nothing in it prints a secret.
 #[derive(Debug, Clone)]
@@ -136,6 +138,22 @@ pub struct Http {
     pub port: u16,
     /// Begins with a slash and does not end with one, or is empty.
     pub context_path: String,
+    /// What an answer waits for, and tells.
+    pub answers: HttpAnswers,
+    /// From the request to egov-otp's answer.
+    pub budget: Duration,
+    /// How long a commit is waited for.
+    pub confirm_timeout: Duration,
+    /// Requests at once.
+    pub requests: usize,
+    /// Largest body, in bytes.
+    pub body_limit: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long headers may take, and a connection may be idle.
+    pub idle_timeout: Duration,
+    /// Connections at once.
+    pub connections: usize,
 }
 
 /// `[management]`

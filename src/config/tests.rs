@@ -366,6 +366,10 @@ fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] li
     r#"kafka.group: must be 1 to 200 of letters, digits and . _ -, and is """#
 )]
 #[case(
+    "kafka.instance = \"a-http\"",
+    r#"kafka.instance: must not end in -http, as the HTTP door's own transactional id does, and is "a-http""#
+)]
+#[case(
     "kafka.instance = \"a b\"",
     r#"kafka.instance: must be 1 to 200 of letters, digits and . _ -, and is "a b""#
 )]
@@ -482,16 +486,24 @@ fn a_wrong_value_is_named(#[case] file: &str, #[case] line: &str) {
     "request.min_life: must be shorter than request.lifetime: no request would ever be served (file my.toml, line 2; request.lifetime: default)"
 )]
 #[case(
-    "[engine]\nenabled = false",
-    "engine.enabled: nothing to run: this version has no HTTP door for requests yet (file my.toml, line 2)"
+    "[engine]\nenabled = false\n[http]\nenabled = false",
+    "engine.enabled: nothing to run: one of the two must be enabled (file my.toml, line 2; http.enabled: file my.toml, line 4)"
+)]
+#[case(
+    "[http]\nbudget = \"20s\"",
+    "shutdown.deadline: must be longer than http.body_timeout, http.budget and http.confirm_timeout together, 30s: requests under way would not be answered (default; http.budget: file my.toml, line 2)"
+)]
+#[case(
+    "[request]\nlifetime = \"3s\"\nmin_life = \"1s\"\n[retry]\ndelays = [\"1s\"]",
+    "http.budget: must be shorter than request.lifetime: what is handed over would be too late (default; request.lifetime: file my.toml, line 2)"
 )]
 #[case(
     "[engine]\nwindow_bytes = 1000",
     "engine.window_bytes: must hold one largest record, 1048576, and is 1000 (file my.toml, line 2)"
 )]
 #[case(
-    "[shutdown]\ndeadline = \"3s\"",
-    "engine.drain: must be shorter than shutdown.deadline: nothing would be committed (default; shutdown.deadline: file my.toml, line 2)"
+    "[http]\nenabled = false\n[shutdown]\ndeadline = \"3s\"",
+    "engine.drain: must be shorter than shutdown.deadline: nothing would be committed (default; shutdown.deadline: file my.toml, line 4)"
 )]
 #[case(
     "[limits]\nmode = \"on\"",

@@ -19,6 +19,15 @@ pub struct RetryDelay {
     pub delay: Duration,
 }
 
+/// What an answer over HTTP waits for, and tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpAnswers {
+    /// What became of the request.
+    Platform,
+    /// That a valid request was taken, whoever it is for.
+    Uniform,
+}
+
 /// What sending limits do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitsMode {

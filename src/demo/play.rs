@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::arrival::{Arrival, What};
 use super::kafka::{Reader, Upstream};
@@ -26,7 +25,6 @@ pub(crate) struct Play<'a, W> {
     system: &'a System,
     upstream: Upstream,
     reader: Reader,
-    failed: CancellationToken,
     teller: &'a mut Teller<W>,
 }
 
@@ -35,7 +33,6 @@ impl<'a, W: Write> Play<'a, W> {
         Ok(Self {
             upstream: Upstream::new(&system.config)?,
             reader: Reader::new(&system.wanted, &system.config)?,
-            failed: system.service.failed(),
             system,
             teller,
         })
@@ -125,7 +122,7 @@ impl<'a, W: Write> Play<'a, W> {
     async fn next(&self) -> anyhow::Result<Arrival> {
         tokio::select! {
             arrival = self.reader.next() => arrival,
-            () = self.failed.cancelled() => bail!("the engine could not go on"),
+            () = self.system.service.failed() => bail!("the engine could not go on"),
         }
     }
 }

@@ -126,6 +126,7 @@ fn settings(cluster: &Cluster, services: &str, log: &str) -> Vec<(String, String
         ("LOCALIZATION__URL", services.to_owned()),
         ("MDMS__URL", services.to_owned()),
         ("LOG__LEVEL", log.to_owned()),
+        ("HTTP__ENABLED", "false".to_owned()),
     ];
     match cluster {
         // The mock cluster keeps a fetch for this long, also when there are records.
@@ -176,15 +177,15 @@ async fn start_service(
 
 /// Whether the engine joins its group in time.
 async fn has_joined(service: &Service) -> bool {
-    let (vitals, failed) = (service.vitals(), service.failed());
+    let vitals = service.vitals();
     let joined = async {
-        while !vitals.has_joined() {
+        while !vitals.iter().all(|one| one.has_joined()) {
             tokio::time::sleep(ASK_AGAIN).await;
         }
     };
     tokio::select! {
         joined = tokio::time::timeout(JOIN, joined) => joined.is_ok(),
-        () = failed.cancelled() => false,
+        () = service.failed() => false,
     }
 }
 

@@ -43,6 +43,12 @@ impl Connection {
         format!("{}-{}", self.group, self.instance)
     }
 
+    /// The HTTP door's: `{group}-{instance}-http`.
+    #[must_use]
+    pub fn http_transactional_id(&self) -> String {
+        format!("{}-http", self.transactional_id())
+    }
+
     /// The properties of every client.
     #[must_use]
     pub fn common(&self) -> ClientConfig {
@@ -115,11 +121,11 @@ impl Connection {
         Duration::from_millis(ms.unwrap_or(MAX_POLL_INTERVAL_MS))
     }
 
-    pub(crate) fn producer(&self, largest_record: usize) -> ClientConfig {
+    pub(crate) fn producer(&self, transactional_id: &str, largest_record: usize) -> ClientConfig {
         let mut config = self.common();
         let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
         config
-            .set("transactional.id", self.transactional_id())
+            .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", &timeout)
             .set("message.timeout.ms", &timeout)
             // The dead-letter topic takes a little more than the request topic, and so must we.
@@ -135,6 +141,9 @@ impl Connection {
             // The default of 100 ms rules back-to-back transactions.
             .set("retry.backoff.ms", "10")
             .set("retry.backoff.max.ms", "100")
+            // A topic that is gone is an error after this, and not after half a minute in which nothing
+            // else is written; one that was just created is known to every broker by then.
+            .set("topic.metadata.propagation.max.ms", "3000")
             // Wakes `send_offsets_to_transaction`, which can hang for ever when a coordinator dies.
             .set("connections.max.idle.ms", "5000");
         self.with_operator_properties(config)
@@ -146,7 +155,7 @@ impl Connection {
     ///
     /// The property's name and its problem, never its value.
     pub fn check_properties(&self) -> Result<(), (String, &'static str)> {
-        for config in [self.consumer(), self.producer(1_000_000)] {
+        for config in [self.consumer(), self.producer("any", 1_000_000)] {
             if let Err(error) = config.create_native_config() {
                 let KafkaError::ClientConfig(kind, _, property, _) = error else {
                     return Err((String::new(), "librdkafka does not take these properties"));

@@ -52,6 +52,8 @@ pub mod clients;
 mod consumer;
 mod core;
 mod dispatch;
+pub mod door;
+mod faults;
 pub mod headers;
 mod keeper;
 pub mod lanes;

@@ -10,6 +10,7 @@ use super::record::{Header, Record, Request, number_of};
 use super::retry::{self, Need, Tier};
 use crate::clock::EpochMs;
 use crate::domain::request::Submission;
+use crate::handler::Context;
 use crate::notification::Notification;
 use crate::outcome::{Code, Disposition, Failure, FinalOutcome, Outcome, Setback, Stage};
 use crate::wire::OutcomeRecord;
@@ -39,6 +40,11 @@ impl Outgoing {
             .sum();
         part(&self.key) + part(&self.value) + headers + BATCH_OVERHEAD
     }
+}
+
+/// Whether one of these records goes to `topic`.
+pub(crate) fn writes_to(records: &[Outgoing], topic: &str) -> bool {
+    records.iter().any(|record| &*record.topic == topic)
 }
 
 /// A record batch's own header (61 bytes) and a record's lengths and times.
@@ -95,7 +101,7 @@ impl Writer {
                 };
                 let notifications = std::iter::once(&published.sms).chain(&published.email);
                 let mut records: Vec<_> = notifications
-                    .map(|one| notification(request, one))
+                    .map(|one| notification(one, ids(request)))
                     .collect();
                 records.push(self.outcome(request, &end, now));
                 records
@@ -285,12 +291,12 @@ impl End {
     }
 }
 
-fn notification(request: &Request, notification: &Notification) -> Outgoing {
+pub(crate) fn notification(notification: &Notification, headers: Vec<Header>) -> Outgoing {
     Outgoing {
         topic: notification.topic.as_str().into(),
         key: Some(notification.key.clone().into_bytes()),
         value: Some(notification.value.clone()),
-        headers: ids(request),
+        headers,
     }
 }
 
@@ -306,14 +312,18 @@ fn attempts(request: &Request) -> u32 {
     request.envelope.tries_before.saturating_add(1)
 }
 
-/// The ids that every record of ours carries.
 fn ids(request: &Request) -> Vec<Header> {
+    ids_of(&request.envelope.event_id, &request.envelope.context)
+}
+
+/// The ids that every record of ours carries.
+pub(crate) fn ids_of(event_id: &str, context: &Context) -> Vec<Header> {
     let mut headers = Vec::with_capacity(3);
-    push(&mut headers, headers::EVENT_ID, &request.envelope.event_id);
-    if let Some(traceparent) = &request.envelope.context.traceparent {
+    push(&mut headers, headers::EVENT_ID, event_id);
+    if let Some(traceparent) = &context.traceparent {
         push(&mut headers, headers::TRACEPARENT, traceparent);
     }
-    if let Some(correlation_id) = &request.envelope.context.correlation_id {
+    if let Some(correlation_id) = &context.correlation_id {
         push(&mut headers, headers::CORRELATION_ID, correlation_id);
     }
     headers
@@ -341,7 +351,7 @@ fn kept(record: &Record, request: &Request) -> Vec<Header> {
     headers
 }
 
-fn push(headers: &mut Vec<Header>, name: &str, value: impl ToString) {
+pub(crate) fn push(headers: &mut Vec<Header>, name: &str, value: impl ToString) {
     headers.push(Header {
         name: name.to_owned(),
         value: Some(value.to_string().into_bytes()),

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use super::clients::{Deliveries, Undelivered};
-use super::core::Core;
-use super::output::Outgoing;
+use super::clients::{Deliveries, Reachability, Undelivered};
+use super::faults::first_of;
+use super::output::{Outgoing, writes_to};
 use super::state::Commit;
-use super::transaction::Finished;
 use super::vitals::Vitals;
 use super::{EngineError, Stopped};
 
@@ -37,8 +37,17 @@ pub(crate) enum Written {
     Aborted,
     /// Aborted because of these deliveries.
     Undelivered(Vec<Undelivered>),
-    /// Fatal, or over budget: whether it was committed is not known.
-    Rebuild(Option<KafkaError>),
+    /// Fatal, or over budget; where the commit had been called, whether it went through is not known.
+    Rebuild {
+        error: Option<KafkaError>,
+        commit_called: bool,
+    },
+}
+
+/// What a transaction of the engine finishes.
+pub(crate) struct Offsets<'a> {
+    pub(crate) metadata: &'a ConsumerGroupMetadata,
+    pub(crate) commits: &'a [Commit],
 }
 
 /// How an operation ended, when it did not go well.
@@ -48,81 +57,85 @@ enum Trouble {
     Rebuild(Option<KafkaError>),
 }
 
-/// A producer that holds our transactional id.
-pub(crate) struct Transactions {
-    producer: BaseProducer<Deliveries>,
-    vitals: Arc<Vitals>,
+/// What a producer is made of, each time anew.
+pub(crate) struct Producers {
+    pub(crate) config: ClientConfig,
+    pub(crate) reachability: Arc<Reachability>,
+    pub(crate) vitals: Arc<Vitals>,
 }
 
-impl Transactions {
+impl Producers {
     /// Takes the transactional id over, which ends whatever was left open under it, for as long as it
     /// takes.
     ///
     /// # Errors
     ///
     /// When the producer cannot be created, or it is time to give up.
-    pub(crate) fn open(core: &Core, give_up: impl Fn() -> bool) -> Result<Self, EngineError> {
-        let settings = &core.settings;
-        let config = settings.connection.producer(settings.largest_record);
+    pub(crate) fn open(&self, give_up: impl Fn() -> bool) -> Result<Transactions, EngineError> {
         loop {
-            let context = Deliveries::new(Arc::clone(&core.reachability));
-            let producer: BaseProducer<Deliveries> = config
+            let context = Deliveries::new(Arc::clone(&self.reachability));
+            let producer: BaseProducer<Deliveries> = self
+                .config
                 .create_with_context(context)
                 .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
-            match core.vitals.watch(|| producer.init_transactions(CALL)) {
+            match self.vitals.watch(|| producer.init_transactions(CALL)) {
                 Ok(()) => {
-                    let vitals = Arc::clone(&core.vitals);
-                    return Ok(Self { producer, vitals });
+                    let vitals = Arc::clone(&self.vitals);
+                    return Ok(Transactions { producer, vitals });
                 }
                 Err(error) if give_up() => {
                     return Err(EngineError::Unreachable(Stopped::from(&error)));
                 }
                 Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
             }
-            core.wait_until(PAUSE, |_| false);
+            std::thread::park_timeout(PAUSE);
         }
     }
+}
 
-    /// One transaction: these results' records, and the offsets that they finish.
-    pub(crate) fn write(
+/// A producer that holds a transactional id of ours.
+pub(crate) struct Transactions {
+    producer: BaseProducer<Deliveries>,
+    vitals: Arc<Vitals>,
+}
+
+impl Transactions {
+    /// One transaction: the records of each result, and the offsets that they finish, if any.
+    pub(crate) fn write<'a>(
         &self,
-        metadata: &ConsumerGroupMetadata,
-        batch: &[Finished],
-        commits: &[Commit],
+        results: impl Iterator<Item = &'a [Outgoing]> + Clone,
+        offsets: Option<&Offsets<'_>>,
         started: Instant,
     ) -> Written {
         self.producer.context().take_failed();
-        let written = self
+        let filled = self
             .call(started, || self.producer.begin_transaction())
-            .and_then(|()| self.send_all(batch))
-            .and_then(|()| {
-                let offsets = offsets(commits)?;
-                self.call(started, || {
-                    self.producer
-                        .send_offsets_to_transaction(&offsets, metadata, CALL)
-                })
-            })
+            .and_then(|()| self.send_all(results.clone()))
+            .and_then(|()| offsets.map_or(Ok(()), |offsets| self.send_offsets(offsets, started)))
             .and_then(|()| self.drain(started));
-        if written.is_err() {
+        if filled.is_err() {
             // What is known about it waits to be polled for.
             self.producer.poll(ABORT_STEP);
         }
-        let failed = self.take_failed(batch);
-        let written = if failed.is_empty() {
-            written
-        } else {
-            written.and(Err(Trouble::Abort(undelivered(&failed))))
+        let failed = self.take_failed(results);
+        let filled = match first_of(&failed) {
+            None => filled,
+            Some(error) => filled.and(Err(Trouble::Abort(error))),
         };
-        match written.and_then(|()| self.call(started, || self.producer.commit_transaction(CALL))) {
+        let commit_called = filled.is_ok();
+        match filled.and_then(|()| self.call(started, || self.producer.commit_transaction(CALL))) {
             Ok(()) => Written::Committed,
-            Err(Trouble::Rebuild(error)) => Written::Rebuild(error),
+            Err(Trouble::Rebuild(error)) => Written::Rebuild {
+                error,
+                commit_called,
+            },
             Err(Trouble::Abort(error)) => {
                 tracing::debug!(%error, "transaction aborted");
                 match self.abort() {
-                    Err(trouble) => Written::Rebuild(match trouble {
-                        Trouble::Abort(error) => Some(error),
-                        Trouble::Rebuild(error) => error,
-                    }),
+                    Err(error) => Written::Rebuild {
+                        error: Some(error),
+                        commit_called,
+                    },
                     Ok(()) if failed.is_empty() => Written::Aborted,
                     Ok(()) => Written::Undelivered(failed),
                 }
@@ -131,25 +144,34 @@ impl Transactions {
     }
 
     /// The deliveries that failed, or would have.
-    fn take_failed(&self, batch: &[Finished]) -> Vec<Undelivered> {
+    fn take_failed<'a>(&self, results: impl Iterator<Item = &'a [Outgoing]>) -> Vec<Undelivered> {
         let mut failed = self.producer.context().take_failed();
-        for topic in self.producer.context().take_forbidden() {
-            for (result, finished) in batch.iter().enumerate() {
-                if finished.writes_to(&topic) {
-                    failed.push(Undelivered {
-                        result,
-                        topic: topic.clone(),
-                        code: RDKafkaErrorCode::TopicAuthorizationFailed,
-                    });
-                }
-            }
+        let forbidden = self.producer.context().take_forbidden();
+        if forbidden.is_empty() {
+            return failed;
+        }
+        for (result, records) in results.enumerate() {
+            let topics = forbidden.iter().filter(|topic| writes_to(records, topic));
+            failed.extend(topics.map(|topic| Undelivered {
+                result,
+                topic: topic.clone(),
+                code: RDKafkaErrorCode::TopicAuthorizationFailed,
+            }));
         }
         failed
     }
 
-    fn send_all(&self, batch: &[Finished]) -> Result<(), Trouble> {
-        for (result, finished) in batch.iter().enumerate() {
-            for record in &finished.records {
+    fn send_offsets(&self, offsets: &Offsets<'_>, started: Instant) -> Result<(), Trouble> {
+        let list = list(offsets.commits)?;
+        self.call(started, || {
+            self.producer
+                .send_offsets_to_transaction(&list, offsets.metadata, CALL)
+        })
+    }
+
+    fn send_all<'a>(&self, results: impl Iterator<Item = &'a [Outgoing]>) -> Result<(), Trouble> {
+        for (result, records) in results.enumerate() {
+            for record in records {
                 self.send(result, record)?;
             }
         }
@@ -214,7 +236,7 @@ impl Transactions {
 
     /// The library purges what is outstanding itself, and goes on only when its reports are polled. A
     /// purge of ours would leave a gap in the sequence numbers.
-    fn abort(&self) -> Result<(), Trouble> {
+    fn abort(&self) -> Result<(), KafkaError> {
         let started = Instant::now();
         let aborted = loop {
             let abort = || self.producer.abort_transaction(ABORT_STEP);
@@ -227,7 +249,7 @@ impl Transactions {
                 matches!(error, KafkaError::Flush(_))
             };
             if !again || started.elapsed() >= BUDGET {
-                break Err(Trouble::Rebuild(Some(error)));
+                break Err(error);
             }
             self.producer.poll(ABORT_STEP);
         };
@@ -265,7 +287,7 @@ impl Transactions {
     }
 }
 
-fn offsets(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
+fn list(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
     // A fresh list each time: setting metadata twice on one element leaks.
     let mut list = TopicPartitionList::with_capacity(commits.len());
     for commit in commits {
@@ -276,47 +298,4 @@ fn offsets(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
         element.set_metadata(commit.tag.encode());
     }
     Ok(list)
-}
-
-fn undelivered(failed: &[Undelivered]) -> KafkaError {
-    KafkaError::MessageProduction(
-        failed
-            .first()
-            .map_or(RDKafkaErrorCode::Fail, |one| one.code),
-    )
-}
-
-/// The fault of one record, whenever it is sent.
-pub(crate) fn is_record_fault(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::InvalidMessageSize
-            | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp
-    )
-}
-
-/// The fault of a topic that is away, forbidden, or was never there.
-pub(crate) fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::InvalidTopic
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-    )
-}
-
-/// Somebody else holds our id now, or a broker timed our transaction out.
-pub(crate) fn is_fence(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::Fenced
-                | RDKafkaErrorCode::ProducerFenced
-                | RDKafkaErrorCode::InvalidProducerEpoch
-        )
-    )
 }

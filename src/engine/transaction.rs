@@ -29,8 +29,9 @@ use super::EngineError;
 use super::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use super::consumer::Consumer;
 use super::core::Core;
-use super::output::{EXPIRED, Outgoing, Writer};
-use super::producer::{CALL, Transactions, Written, is_fence, is_record_fault, is_topic_fault};
+use super::faults::{Faults, Fences};
+use super::output::{self, EXPIRED, Outgoing, Writer};
+use super::producer::{CALL, Offsets, Producers, Transactions, Written};
 use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
@@ -57,7 +58,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(crate) fn writes_to(&self, topic: &str) -> bool {
-        self.records.iter().any(|record| &*record.topic == topic)
+        output::writes_to(&self.records, topic)
     }
 }
 
@@ -65,16 +66,14 @@ impl Finished {
 const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 
 /// After an abort, so that a rebalance or a failing topic is not met in a busy loop.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Two fences within this time, with no timeout of our own, are another process with our id.
-const FENCE_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Committer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
     writer: Arc<Writer>,
     notes: Receiver<Note>,
+    producers: Producers,
     producer: Option<Transactions>,
     /// Results in the order they came.
     queue: VecDeque<Finished>,
@@ -83,7 +82,7 @@ pub(crate) struct Committer {
     offsets_committed: Instant,
     /// A partition was assigned, and its start is not committed.
     assigned: bool,
-    fences: Vec<Instant>,
+    fences: Fences,
     /// Topics of ours that could not be written to, and everything waits for.
     waits_for: BTreeSet<String>,
     ending: bool,
@@ -101,25 +100,30 @@ impl Committer {
         patience: Duration,
     ) -> Result<Self, EngineError> {
         let cap = core.settings.batch;
-        let mut committer = Self {
+        let settings = &core.settings;
+        let id = settings.connection.transactional_id();
+        let producers = Producers {
+            config: settings.connection.producer(&id, settings.largest_record),
+            reachability: Arc::clone(&core.reachability),
+            vitals: Arc::clone(&core.vitals),
+        };
+        let deadline = Instant::now() + patience;
+        let producer = producers.open(|| Instant::now() >= deadline)?;
+        Ok(Self {
             core,
             consumer,
             writer,
             notes,
-            producer: None,
+            producers,
+            producer: Some(producer),
             queue: VecDeque::new(),
             cap,
             offsets_committed: Instant::now(),
             assigned: false,
-            fences: Vec::new(),
+            fences: Fences::default(),
             waits_for: BTreeSet::new(),
             ending: false,
-        };
-        let deadline = Instant::now() + patience;
-        committer.producer = Some(Transactions::open(&committer.core, || {
-            Instant::now() >= deadline
-        })?);
-        Ok(committer)
+        })
     }
 
     /// Runs until it is told to end.
@@ -179,7 +183,8 @@ impl Committer {
                 self.part(&mut batch, &failed);
                 true
             }
-            Some(Written::Rebuild(error)) => {
+            // Whether it went through is looked up.
+            Some(Written::Rebuild { error, .. }) => {
                 self.rebuild(error, &mut batch);
                 true
             }
@@ -205,8 +210,18 @@ impl Committer {
         self.core.vitals.to_commit();
         let started = Instant::now();
         let end = match &self.producer {
-            Some(producer) => producer.write(&metadata, batch, &commits, started),
-            None => Written::Rebuild(None),
+            Some(producer) => {
+                let offsets = Offsets {
+                    metadata: &metadata,
+                    commits: &commits,
+                };
+                let results = batch.iter().map(|finished| finished.records.as_slice());
+                producer.write(results, Some(&offsets), started)
+            }
+            None => Written::Rebuild {
+                error: None,
+                commit_called: false,
+            },
         };
         self.note_end(&end, started.elapsed());
         match &end {
@@ -221,9 +236,10 @@ impl Committer {
                 }
             }
             Written::Aborted | Written::Undelivered(_) => self.close_transaction(),
-            // The broker timed the transaction out, which looks exactly like a fence.
-            Written::Rebuild(_) if started.elapsed() >= TRANSACTION_TIMEOUT => self.fences.clear(),
-            Written::Rebuild(_) => {}
+            Written::Rebuild { .. } if started.elapsed() >= TRANSACTION_TIMEOUT => {
+                self.fences.forget();
+            }
+            Written::Rebuild { .. } => {}
         }
         Some(end)
     }
@@ -232,7 +248,7 @@ impl Committer {
         let end = match end {
             Written::Committed => TransactionEnd::Committed,
             Written::Aborted | Written::Undelivered(_) => TransactionEnd::Aborted,
-            Written::Rebuild(_) => TransactionEnd::Rebuilt,
+            Written::Rebuild { .. } => TransactionEnd::Rebuilt,
         };
         match end {
             TransactionEnd::Committed => self.core.vitals.committed(),
@@ -344,29 +360,19 @@ impl Committer {
     /// Records were not taken. A topic that is away or forbidden costs a try, or the email; else one
     /// record is at fault, and the batch is halved until it stands alone.
     fn part(&mut self, batch: &mut [Finished], failed: &[Undelivered]) {
-        let mut suspects = Vec::new();
-        for one in failed {
-            let Some(finished) = batch.get_mut(one.result) else {
+        let faults = Faults::of(failed);
+        for (result, topic) in faults.topics {
+            let Some(finished) = batch.get_mut(result) else {
                 continue;
             };
-            if is_record_fault(one.code) {
-                if !suspects.contains(&one.result) {
-                    suspects.push(one.result);
-                }
-            } else if is_topic_fault(one.code) {
-                if !self.without_topic(finished, &one.topic)
-                    && self.waits_for.insert(one.topic.clone())
-                {
-                    tracing::warn!(
-                        topic = one.topic,
-                        "a topic of ours is missing or forbidden; holding back until it is there"
-                    );
-                }
-            } else {
-                tracing::debug!(code = %one.code, topic = one.topic, "record not delivered; sent again");
+            if !self.without_topic(finished, topic) && self.waits_for.insert(topic.to_owned()) {
+                tracing::warn!(
+                    topic,
+                    "a topic of ours is missing or forbidden; holding back until it is there"
+                );
             }
         }
-        match suspects.as_slice() {
+        match faults.suspects.as_slice() {
             [] => {}
             [culprit] => {
                 if let Some(finished) = batch.get_mut(*culprit) {
@@ -416,7 +422,7 @@ impl Committer {
         match &finished.outcome {
             // A dead letter that does not fit although it was measured: its topic takes less than the
             // start-up check saw. The value is what can be left out.
-            Outcome::DeadLettered(_) => super::output::shorten_dead_letter(&mut finished.records),
+            Outcome::DeadLettered(_) => output::shorten_dead_letter(&mut finished.records),
             Outcome::Published(_)
             | Outcome::Rejected(_)
             | Outcome::Limited(_)
@@ -433,24 +439,18 @@ impl Committer {
             error = error.as_ref().map(tracing::field::display),
             "building the producer anew"
         );
-        if error.as_ref().is_some_and(is_fence) && self.fenced_twice() {
+        if self.fences.note(error.as_ref()) {
             let id = self.core.settings.connection.transactional_id();
             return self.core.fail(EngineError::TwoProcesses { id });
         }
         // The old one goes first: its open transaction is ended by taking the id over.
         self.producer = None;
-        match Transactions::open(&self.core, || self.core.failed.is_cancelled()) {
+        match self.producers.open(|| self.core.failed.is_cancelled()) {
             Ok(producer) => self.producer = Some(producer),
             Err(_) => return,
         }
         self.strike_out_committed(batch);
         self.close_transaction();
-    }
-
-    fn fenced_twice(&mut self) -> bool {
-        self.fences.retain(|fence| fence.elapsed() < FENCE_WINDOW);
-        self.fences.push(Instant::now());
-        self.fences.len() > 1
     }
 
     fn strike_out_committed(&self, batch: &mut Vec<Finished>) {

@@ -38,16 +38,18 @@ pub async fn run(config: &Config) -> anyhow::Result<i32> {
             return Ok(0);
         }
     };
-    let failed = running.service.failed();
     tokio::select! {
         () = signals.next() => tracing::info!("signal received: finishing what was begun"),
-        () = failed.cancelled() => {}
+        () = running.service.failed() => {}
     }
     end(config, running, signals).await
 }
 
 struct Running {
     service: Service,
+    /// The HTTP door, which stops first: it needs its committer.
+    http: TaskTracker,
+    stop_http: CancellationToken,
     servers: TaskTracker,
     stop: CancellationToken,
 }
@@ -64,40 +66,59 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     topics.set(admin.list_topics().await?);
     let settings = service::engine_settings(config, &found);
     let left = deadline.saturating_duration_since(Instant::now());
-    let service = service::start(config, settings, topics, Clock::system(), left).await?;
+    let clock = Clock::system();
+    let service = service::start(config, settings, topics.clone(), clock.clone(), left).await?;
     service::watch(service.vitals());
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
-    if config.http.enabled {
+    let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
+    if let Some(door) = service.http(config, clock) {
         let listener = listen(config.http.port, "http.port").await?;
         tracing::info!(
             port = listener.local_addr()?.port(),
             path = config.http.context_path,
-            "health probe"
+            "HTTP"
         );
-        let (path, stop) = (config.http.context_path.clone(), stop.clone());
-        servers.spawn(async move { report(management::serve_probe(listener, &path, stop)).await });
+        http.spawn(door.serve(listener, stop_http.clone()));
+    }
+    if !config.engine.enabled {
+        servers.spawn(keep_topics(admin.clone(), topics, stop.clone()));
     }
     let listener = listen(config.management.port, "management.port").await?;
     tracing::info!(port = listener.local_addr()?.port(), "management");
     servers.spawn(report(management::serve(
         listener,
-        service.management(config),
+        service.management(config, &admin),
         stop.clone(),
     )));
     introduce(config);
     Ok(Running {
         service,
+        http,
+        stop_http,
         servers,
         stop,
     })
 }
 
+/// Reads the list of topics again and again, as the engine does where it runs.
+async fn keep_topics(admin: Admin, topics: KnownTopics, stop: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(10);
+    while stop
+        .run_until_cancelled(tokio::time::sleep(EVERY))
+        .await
+        .is_some()
+    {
+        match admin.list_topics().await {
+            Ok(names) => topics.set(names),
+            Err(error) => tracing::debug!(%error, "the list of topics could not be read again"),
+        }
+    }
+}
+
 async fn end(config: &Config, running: Running, mut signals: Signals) -> anyhow::Result<i32> {
     let deadline = config.shutdown.deadline;
-    running.stop.cancel();
-    running.servers.close();
     let drained = tokio::select! {
-        drained = running.service.shut_down(deadline) => drained,
+        drained = drain(running, deadline) => drained,
         () = tokio::time::sleep(deadline) => Ok(Drained::CutShort),
         () = signals.next() => {
             tracing::warn!("second signal: ending at once; what was begun will be handled again");
@@ -117,6 +138,18 @@ async fn end(config: &Config, running: Running, mut signals: Signals) -> anyhow:
             Ok(EXIT_CUT_SHORT)
         }
     }
+}
+
+/// Answers what was read over HTTP, then drains the engine.
+async fn drain(running: Running, deadline: Duration) -> anyhow::Result<Drained> {
+    let started = Instant::now();
+    running.stop_http.cancel();
+    running.http.close();
+    running.http.wait().await;
+    running.stop.cancel();
+    running.servers.close();
+    let left = deadline.saturating_sub(started.elapsed());
+    running.service.shut_down(left).await
 }
 
 /// Waits for a broker until the start-up deadline.

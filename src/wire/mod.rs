@@ -7,6 +7,7 @@
 
 mod answers;
 mod bodies;
+mod http;
 mod json;
 mod records;
 mod submission;
@@ -16,6 +17,7 @@ pub use answers::{
     parse_tracer_error, parse_user_answer,
 };
 pub use bodies::{otp_create_body, rules_body, texts_body, user_search_body};
+pub use http::{ACCEPTED, error_body};
 pub use records::{Email, OutcomeRecord, Sms};
 pub(crate) use submission::read_submission;
 

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// A real Apache Kafka in a folder of its own; gone when dropped.
@@ -73,6 +75,22 @@ impl Broker {
         Self { dir, address }
     }
 
+    /// SIGSTOP: it holds its connections, and says nothing.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = std::fs::read_to_string(self.dir.path().join("pid")).expect("it runs");
+        let pid = pid.trim().parse().expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("it is ours");
+    }
+
     pub(crate) fn stop(&self) {
         script(self.dir.path(), &["stop".to_owned()]);
     }
@@ -85,6 +103,8 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        // A test that failed may have left it frozen.
+        self.thaw();
         script(self.dir.path(), &["stop".to_owned(), "--delete".to_owned()]);
     }
 }

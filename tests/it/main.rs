@@ -14,9 +14,14 @@
 mod acl;
 mod bad_input;
 mod broker;
+mod client;
 mod exactly_once;
 mod failures;
 mod flow;
+mod http;
+mod http_failures;
+mod http_hostile;
+mod http_load;
 mod kafka;
 mod leaks;
 mod management;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::kafka::wait_until;
+use crate::kafka::{wait_for, wait_until};
 
 /// Everything a process has printed so far.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +96,19 @@ impl Process {
             }
             self.is_ready()
         });
+    }
+
+    /// Where it listens for requests, once it does.
+    #[track_caller]
+    pub(crate) fn http_port(&self) -> u16 {
+        wait_for("the process listens", || {
+            let said = self.output.text();
+            let port = said.lines().find_map(|line| {
+                let (_, port) = line.split_once(" HTTP port=")?;
+                port.split(' ').next()?.parse().ok()
+            });
+            port.ok_or("it does not")
+        })
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -217,6 +217,10 @@ impl World {
             ("OTP__URL", format!("{url}/otp")),
             ("LOCALIZATION__URL", url),
             ("HTTP__PORT", "0".to_owned()),
+            // A busy machine is no outage.
+            ("HTTP__BUDGET", "20s".to_owned()),
+            ("HTTP__CONFIRM_TIMEOUT", "20s".to_owned()),
+            ("SHUTDOWN__DEADLINE", "60s".to_owned()),
             ("MANAGEMENT__PORT", "0".to_owned()),
             // The more it says, the more there is to search for secrets.
             ("LOG__LEVEL", "debug".to_owned()),
@@ -454,6 +458,11 @@ impl Outcome {
             Value::Null => String::new(),
             other => panic!("{name} of an outcome is {other}"),
         }
+    }
+
+    /// The record that it is.
+    pub(crate) fn record(&self) -> &Record {
+        &self.0
     }
 
     pub(crate) fn event_id(&self) -> String {

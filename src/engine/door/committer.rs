@@ -1,0 +1,282 @@
+//! The HTTP door's committer thread: batches of results, one transaction at a time, no offsets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use tokio::sync::oneshot;
+
+use super::claim::Claim;
+use super::records::{Result, Visit};
+use super::{Confirmation, Settings, Shared};
+use crate::clock::Clock;
+use crate::engine::EngineError;
+use crate::engine::clients::{TRANSACTION_TIMEOUT, Undelivered};
+use crate::engine::faults::{Faults, Fences};
+use crate::engine::output::Outgoing;
+use crate::engine::producer::{Producers, Transactions, Written};
+use crate::engine::transaction::PAUSE;
+use crate::outcome::Code;
+
+/// While nothing comes, the thread shows this often that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// What the committer is told.
+pub(super) enum Note {
+    /// A request has its result.
+    Entry(Box<Entry>),
+    /// Nothing more will come.
+    End,
+}
+
+/// A request with its result.
+pub(super) struct Entry {
+    visit: Visit,
+    result: Result,
+    records: Vec<Outgoing>,
+    claim: Arc<Claim>,
+    reply: oneshot::Sender<Confirmation>,
+}
+
+impl Entry {
+    pub(super) fn new(
+        visit: Visit,
+        result: Result,
+        claim: Arc<Claim>,
+        reply: oneshot::Sender<Confirmation>,
+    ) -> Self {
+        Self {
+            visit,
+            result,
+            records: Vec::new(),
+            claim,
+            reply,
+        }
+    }
+
+    fn answer(self, confirmation: Confirmation) {
+        // Who asked may have given up.
+        let _ = self.reply.send(confirmation);
+    }
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    settings: Settings,
+    clock: Clock,
+    producers: Producers,
+    producer: Option<Transactions>,
+    notes: Receiver<Note>,
+    /// Results in the order they came.
+    queue: VecDeque<Entry>,
+    /// How many go into the next transaction.
+    cap: usize,
+    fences: Fences,
+    ending: bool,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        settings: Settings,
+        clock: Clock,
+        producers: Producers,
+        producer: Transactions,
+        notes: Receiver<Note>,
+    ) -> Self {
+        Self {
+            shared,
+            cap: settings.batch,
+            settings,
+            clock,
+            producers,
+            producer: Some(producer),
+            notes,
+            queue: VecDeque::new(),
+            fences: Fences::default(),
+            ending: false,
+        }
+    }
+
+    /// Runs until it is told to end, or cannot go on.
+    pub(super) fn run(mut self) {
+        while !self.shared.failed.is_cancelled() {
+            self.collect();
+            self.shared.vitals.polled();
+            let batch = self.begin();
+            if !batch.is_empty() {
+                self.transact(batch);
+            } else if self.ending && self.queue.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for results, then for a few more that are about to come.
+    fn collect(&mut self) {
+        if self.queue.is_empty() && !self.ending {
+            self.receive(SIGN_OF_LIFE);
+        }
+        let linger = Instant::now() + self.settings.linger;
+        while self.queue.len() < self.cap && !self.ending && !self.queue.is_empty() {
+            let left = linger.saturating_duration_since(Instant::now());
+            if !self.receive(left) {
+                break;
+            }
+        }
+    }
+
+    fn receive(&mut self, wait: Duration) -> bool {
+        match self.notes.recv_timeout(wait) {
+            Ok(Note::Entry(entry)) => self.queue.push_back(*entry),
+            Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => self.ending = true,
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+        true
+    }
+
+    /// The results of the next transaction: those that are still waited for, and in time. A late OTP
+    /// is worse than none.
+    fn begin(&mut self) -> Vec<Entry> {
+        let mut batch = Vec::new();
+        let now = self.clock.now();
+        while batch.len() < self.cap
+            && let Some(mut entry) = self.queue.pop_front()
+        {
+            if entry.visit.context.deadline <= now {
+                entry.answer(Confirmation::Withdrawn);
+            } else if entry.claim.begin() {
+                entry.records = self.settings.writer.write(&entry.visit, &entry.result, now);
+                batch.push(entry);
+            }
+        }
+        batch
+    }
+
+    /// One transaction, and what follows from its end. It counts as open until the next one can
+    /// begin: requests are told at once that there is no way through.
+    fn transact(&mut self, mut batch: Vec<Entry>) {
+        let started = Instant::now();
+        *self.shared.opened.lock() = Some(started);
+        let results = batch.iter().map(|entry| entry.records.as_slice());
+        let end = match &self.producer {
+            Some(producer) => producer.write(results, None, started),
+            None => Written::Rebuild {
+                error: None,
+                commit_called: false,
+            },
+        };
+        match end {
+            Written::Committed => {
+                tracing::debug!(results = batch.len(), took = ?started.elapsed(), "HTTP transaction committed");
+                self.cap = (self.cap * 2).min(self.settings.batch);
+                self.producers.reachability.found();
+                for entry in batch {
+                    entry.answer(Confirmation::Committed);
+                }
+            }
+            Written::Aborted => self.repeat(batch),
+            Written::Undelivered(failed) => {
+                self.part(&mut batch, &failed);
+                self.repeat(batch);
+            }
+            Written::Rebuild {
+                error,
+                commit_called,
+            } => {
+                // The broker timed the transaction out, which looks exactly like a fence.
+                if started.elapsed() >= TRANSACTION_TIMEOUT {
+                    self.fences.forget();
+                }
+                if commit_called {
+                    for entry in batch {
+                        entry.answer(Confirmation::Unconfirmed);
+                    }
+                    self.rebuild(error);
+                } else if self.rebuild(error) {
+                    // The new producer has ended what the old one left open.
+                    self.repeat(batch);
+                }
+            }
+        }
+        *self.shared.opened.lock() = None;
+    }
+
+    /// Puts back what is still waited for, before everything else.
+    fn repeat(&mut self, batch: Vec<Entry>) {
+        for entry in batch.into_iter().rev() {
+            if entry.claim.repeat() {
+                self.queue.push_front(entry);
+            }
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+
+    /// Records were not taken. A topic that is away or forbidden costs the email, or hands the
+    /// request over to the stream; else one record is at fault, and the batch is halved until it
+    /// stands alone.
+    fn part(&mut self, batch: &mut Vec<Entry>, failed: &[Undelivered]) {
+        let faults = Faults::of(failed);
+        for (result, topic) in faults.topics {
+            if let Some(entry) = batch.get_mut(result) {
+                without_topic(&mut entry.result, topic);
+            }
+        }
+        match faults.suspects.as_slice() {
+            [] => {}
+            [culprit] => {
+                if *culprit < batch.len() {
+                    batch.remove(*culprit).answer(Confirmation::TooLarge);
+                }
+            }
+            several => self.cap = several.len().div_ceil(2),
+        }
+    }
+
+    /// A new producer with the same id, which ends whatever the old one left open; whether there is
+    /// one.
+    fn rebuild(&mut self, error: Option<KafkaError>) -> bool {
+        tracing::info!(
+            error = error.as_ref().map(tracing::field::display),
+            "building the HTTP door's producer anew"
+        );
+        if self.fences.note(error.as_ref()) {
+            let id = self.settings.connection.http_transactional_id();
+            self.shared.fail(EngineError::TwoProcesses { id });
+            return false;
+        }
+        // The old one goes first: its open transaction is ended by taking the id over.
+        self.producer = None;
+        let give_up = || {
+            // That Kafka is away is no reason to be taken for dead.
+            self.shared.vitals.polled();
+            // Nobody waits any more when the door is to end.
+            self.shared.failed.is_cancelled() || self.shared.stopping.is_cancelled()
+        };
+        self.producer = self.producers.open(give_up).ok();
+        self.producer.is_some()
+    }
+}
+
+fn without_topic(result: &mut Result, topic: &str) {
+    match result {
+        Result::Published(published)
+            if published
+                .email
+                .as_ref()
+                .is_some_and(|email| email.topic == topic) =>
+        {
+            published.email = None;
+            published.code = Some(Code::EmailTopicMissing);
+        }
+        Result::Published(published) if published.sms.topic == topic => {
+            *result = Result::HandedOver { tries: 1 };
+        }
+        Result::Published(_) | Result::HandedOver { .. } => tracing::warn!(
+            topic,
+            "a topic of ours is missing or forbidden; nothing is accepted over HTTP until it is there"
+        ),
+    }
+}

@@ -1,0 +1,102 @@
+//! Whose fault it is that records were not taken, and that a producer was fenced.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::clients::Undelivered;
+
+/// Two fences within this time, with no timeout of our own, are another process with our id.
+const FENCE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Failed deliveries of a batch, by what follows from them. Whatever is in neither list is sent
+/// again as it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults<'a> {
+    /// Results with a record that its topic never takes; where there are several, one of them may
+    /// have taken the others with it.
+    pub(crate) suspects: Vec<usize>,
+    /// Results with a record for a topic that is away or forbidden, and that topic.
+    pub(crate) topics: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Faults<'a> {
+    pub(crate) fn of(failed: &'a [Undelivered]) -> Self {
+        let mut faults = Self::default();
+        for one in failed {
+            if is_record_fault(one.code) {
+                if !faults.suspects.contains(&one.result) {
+                    faults.suspects.push(one.result);
+                }
+            } else if is_topic_fault(one.code) {
+                faults.topics.push((one.result, &one.topic));
+            } else {
+                tracing::debug!(code = %one.code, topic = one.topic, "record not delivered; sent again");
+            }
+        }
+        faults
+    }
+}
+
+/// When a producer was fenced lately.
+#[derive(Debug, Default)]
+pub(crate) struct Fences(Vec<Instant>);
+
+impl Fences {
+    /// Notes a fatal error: whether it is another process's doing, that has our id.
+    pub(crate) fn note(&mut self, error: Option<&KafkaError>) -> bool {
+        if !error.is_some_and(is_fence) {
+            return false;
+        }
+        self.0.retain(|fence| fence.elapsed() < FENCE_WINDOW);
+        self.0.push(Instant::now());
+        self.0.len() > 1
+    }
+
+    /// A broker timed our own transaction out, which looks exactly like a fence.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The error that stands for failed deliveries.
+pub(crate) fn first_of(failed: &[Undelivered]) -> Option<KafkaError> {
+    failed
+        .first()
+        .map(|one| KafkaError::MessageProduction(one.code))
+}
+
+/// The fault of one record, whenever it is sent.
+fn is_record_fault(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+    )
+}
+
+/// The fault of a topic that is away, forbidden, or was never there.
+fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+    )
+}
+
+/// Somebody else holds our id now, or a broker timed our transaction out.
+fn is_fence(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+        )
+    )
+}

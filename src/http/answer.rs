@@ -1,0 +1,176 @@
+//! What is answered, as a closed set: each case with its status and its sentence. None says more
+//! than the contract does; what went wrong inside is for the log.
+
+use std::time::Duration;
+
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::domain::rejection::{FieldError, Rejection};
+use crate::outcome::{Code, Disposition, Failure, Limited};
+use crate::wire;
+
+/// Another request may have its place free in a moment.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// Kafka is away: it comes back within seconds, or takes longer anyway.
+const UNCONFIRMED_FOR: Duration = Duration::from_secs(5);
+
+/// An answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Committed: its messages, or the request itself.
+    Created,
+    /// The rules say no.
+    Rejected(Rejection),
+    /// The body is no request.
+    Unreadable,
+    /// A sending limit says no.
+    Limited(Duration),
+    /// A service, or a topic, will never take it.
+    Refused,
+    /// Nothing was sent, and nothing will be.
+    Withdrawn,
+    /// It may have been sent, and is not sent again.
+    Unconfirmed,
+    /// There is no room for it now.
+    Busy,
+    /// The body did not arrive in time.
+    Slow,
+    /// The body broke off.
+    CutOff,
+    /// The body is over the limit.
+    TooLarge,
+    /// The body is not JSON in UTF-8, or it is compressed.
+    WrongType,
+    /// There is nothing at this path.
+    NotFound,
+    /// There is, but not for this method.
+    WrongMethod,
+    /// A defect in this program.
+    Defect,
+}
+
+impl Answer {
+    /// The answer to a request that has this end.
+    pub(super) fn failed(failure: Failure) -> Self {
+        match (failure.disposition, failure.code) {
+            (Disposition::Poison, _) => Self::Unreadable,
+            // Strangers choose tenant ids; that one names a topic which is not there.
+            (Disposition::Refused, Code::UnknownOutputTopic) => {
+                Self::Rejected(Rejection::Invalid(vec![FieldError::TENANT_INVALID]))
+            }
+            (Disposition::Refused, _) => Self::Refused,
+            // Its whole life went by before anything was created.
+            (Disposition::Expired, _) => Self::Withdrawn,
+        }
+    }
+
+    /// The answer to a request that a limit refuses.
+    pub(super) fn limited(limited: Limited) -> Self {
+        Self::Limited(limited.retry_after)
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Created => StatusCode::CREATED,
+            Self::Rejected(_) | Self::Unreadable | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused => StatusCode::BAD_GATEWAY,
+            Self::Withdrawn | Self::Unconfirmed | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn message(&self) -> &'static str {
+        match self {
+            Self::Created => "",
+            Self::Rejected(rejection) => rejection.message(),
+            Self::Unreadable | Self::CutOff => "Invalid OTP request",
+            Self::Limited(_) => "Too many OTP requests, please try again later",
+            Self::Refused => "The OTP request cannot be served",
+            Self::Withdrawn => "The OTP was not sent, please try again",
+            Self::Unconfirmed => "The OTP may still arrive, please wait for it",
+            Self::Busy => "Too many requests at once, please try again",
+            Self::Slow => "The request did not arrive in time",
+            Self::TooLarge => "The request is too large",
+            Self::WrongType => "The request must be JSON in UTF-8, and not compressed",
+            Self::NotFound => "There is nothing here",
+            Self::WrongMethod => "The method is not allowed here",
+            Self::Defect => "The request failed",
+        }
+    }
+
+    fn fields(&self) -> Vec<FieldError> {
+        match self {
+            Self::Rejected(rejection) => rejection.fields(),
+            Self::Created
+            | Self::Unreadable
+            | Self::Limited(_)
+            | Self::Refused
+            | Self::Withdrawn
+            | Self::Unconfirmed
+            | Self::Busy
+            | Self::Slow
+            | Self::CutOff
+            | Self::TooLarge
+            | Self::WrongType
+            | Self::NotFound
+            | Self::WrongMethod
+            | Self::Defect => Vec::new(),
+        }
+    }
+
+    /// When to try again.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Limited(pause) => Some(*pause),
+            Self::Busy => Some(BUSY_FOR),
+            Self::Withdrawn | Self::Unconfirmed => Some(UNCONFIRMED_FOR),
+            Self::Created
+            | Self::Rejected(_)
+            | Self::Unreadable
+            | Self::Refused
+            | Self::Slow
+            | Self::CutOff
+            | Self::TooLarge
+            | Self::WrongType
+            | Self::NotFound
+            | Self::WrongMethod
+            | Self::Defect => None,
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        let status = self.status();
+        let body = if self == Self::Created {
+            wire::ACCEPTED.into()
+        } else {
+            wire::error_body(status.as_u16(), self.message(), &self.fields())
+        };
+        let mut response = (status, [(CONTENT_TYPE, JSON)], body).into_response();
+        let headers = response.headers_mut();
+        if let Some(pause) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds(pause).into());
+        }
+        // The rest of that body may still be on its way, and is not a request.
+        if matches!(self, Self::Slow | Self::CutOff | Self::TooLarge) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Whole seconds, rounded up: who comes back then is not too early.
+fn seconds(pause: Duration) -> u64 {
+    pause.as_secs() + u64::from(pause.subsec_nanos() > 0)
+}

@@ -1,0 +1,88 @@
+//! The HTTP door: `POST {context_path}/v1/_send`, in the place of the platform's own service, and
+//! the charts' probe.
+//!
+//! ```text
+//! connection ─▶ head ─▶ body ─▶ flow ─▶ answer
+//!  server        axum    body    flow    answer
+//! ```
+//!
+//! The guarantee: 201 says that the messages, or the request itself for the stream to carry on with,
+//! are committed. Never both. What is answered otherwise has written nothing, but for a 503 that says
+//! it may still arrive. Everything that a stranger can send, hold open or leave unfinished has a bound.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::answer::Answer;
+use self::flow::Flow;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::door::Outbox;
+use crate::handler::Handler;
+
+mod answer;
+mod body;
+mod flow;
+mod server;
+
+/// The door, ready to be served.
+pub struct Http<H> {
+    flow: Arc<Flow<H>>,
+    router: Router,
+    bounds: server::Bounds,
+}
+
+impl<H: Handler> Http<H> {
+    /// A door whose requests go through `handler` and `outbox`.
+    #[must_use]
+    pub fn new(config: &Config, handler: H, outbox: Outbox, clock: Clock) -> Self {
+        let settings = &config.http;
+        let lifetime = config.request.lifetime;
+        let flow = Arc::new(Flow::new(handler, outbox, clock, lifetime, settings));
+        let bounds = body::Bounds {
+            size: settings.body_limit,
+            time: settings.body_timeout,
+        };
+        Self {
+            router: router(&settings.context_path, &flow, bounds),
+            flow,
+            bounds: server::Bounds {
+                connections: settings.connections,
+                idle: settings.idle_timeout,
+                drain: settings.body_timeout + settings.budget + settings.confirm_timeout,
+            },
+        }
+    }
+
+    /// Serves until `stop`; returns when every request that was read has its end and its answer.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        server::serve(listener, self.router, self.bounds, stop).await;
+        // Those whose clients have hung up.
+        self.flow.drain().await;
+    }
+}
+
+fn router<H: Handler>(context_path: &str, flow: &Arc<Flow<H>>, bounds: body::Bounds) -> Router {
+    let send = move |State(flow): State<Arc<Flow<H>>>, request: Request<Body>| async move {
+        let (head, body) = request.into_parts();
+        match body::read(&head.headers, body, bounds).await {
+            Ok(body) => flow.answer(&head.headers, body).await,
+            Err(answer) => answer,
+        }
+    };
+    // It says that the process serves, and never depends on Kafka or a service.
+    let probe = async || ([(CONTENT_TYPE, "application/json")], r#"{"status":"UP"}"#);
+    Router::new()
+        .route(&format!("{context_path}/v1/_send"), post(send))
+        .route(&format!("{context_path}/health"), get(probe))
+        .fallback(async || Answer::NotFound)
+        .method_not_allowed_fallback(async || Answer::WrongMethod)
+        .with_state(Arc::clone(flow))
+}

@@ -1,0 +1,109 @@
+//! Connections: how many, how long they may be idle, and their end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The longest head of a request, in bytes: gateways add tokens of a few kilobytes.
+const LARGEST_HEAD: usize = 32 * 1024;
+
+/// After an error that is not one connection's fault, such as no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// `http.connections`.
+    pub(super) connections: usize,
+    /// `http.idle_timeout`.
+    pub(super) idle: Duration,
+    /// How long a request that was read may take to its answer.
+    pub(super) drain: Duration,
+}
+
+/// Serves `router` until `stop`; then every request that was read is answered, and its connection
+/// closed.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    let service = TowerToHyperService::new(router);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        // The time runs while a connection is idle, too.
+        .header_read_timeout(bounds.idle)
+        .max_buf_size(LARGEST_HEAD);
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
+    let cut = CancellationToken::new();
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    after(&error).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!("a connection too many was closed");
+            continue;
+        };
+        prepare(&stream, bounds.idle);
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
+        let cut = cut.clone();
+        tasks.spawn(async move {
+            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
+                tracing::debug!(%error, "a connection broke off");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    // Who does not read their answer must not hold up the end.
+    let _ = tokio::time::timeout(bounds.drain, graceful.shutdown()).await;
+    cut.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// What cannot be set costs some time, and is no reason to refuse anybody.
+fn prepare(stream: &TcpStream, patience: Duration) {
+    // An answer is one small packet: waiting to fill it would only cost time.
+    let _ = stream.set_nodelay(true);
+    // Who asks and never reads would else keep a connection for ever.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(patience));
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
+}
+
+/// A connection that was gone before it was taken is nobody's trouble.
+async fn after(error: &io::Error) {
+    let of_one = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    );
+    if !of_one {
+        tracing::debug!(%error, "no connection could be taken");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
