@@ -7,6 +7,7 @@
 //!   └────────┘ one transaction: results and offsets
 //! ```
 
+mod bounded;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -18,11 +19,13 @@ pub mod engine;
 pub mod handler;
 pub mod health;
 pub mod known_topics;
+pub mod limits;
 pub mod messages;
 pub mod notification;
 pub mod ops;
 pub mod outcome;
 pub mod service;
+pub mod store;
 pub mod telemetry;
 pub mod topics;
 pub mod topology;

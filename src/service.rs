@@ -21,6 +21,8 @@ use crate::engine::vitals::Vitals;
 use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
 use crate::known_topics::KnownTopics;
+use crate::limits::{Health, Limits};
+use crate::store::Store;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
 
@@ -103,6 +105,8 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
 pub struct Service {
     engine: Engine,
     services: Services,
+    limits: Limits,
+    store: Option<Store>,
 }
 
 impl Service {
@@ -118,15 +122,29 @@ impl Service {
         self.engine.failed()
     }
 
+    /// Where the sending limits are kept at the moment.
+    #[must_use]
+    pub fn limits_health(&self) -> Health {
+        self.limits.health()
+    }
+
     /// Stops intake, drains, commits, leaves the group, and ends what runs in the background.
     ///
     /// # Errors
     ///
     /// Why the engine had failed, if it had.
     pub async fn shut_down(self, deadline: Duration) -> anyhow::Result<Drained> {
-        let Self { engine, services } = self;
+        let Self {
+            engine,
+            services,
+            store,
+            ..
+        } = self;
         let drained = tokio::task::spawn_blocking(move || engine.shut_down(deadline)).await;
         services.close().await;
+        if let Some(store) = store {
+            store.close().await;
+        }
         Ok(drained.context("the engine ended by a defect")??)
     }
 }
@@ -156,7 +174,17 @@ pub async fn start(
         sms_topic: config.topics.sms.clone(),
         email_topic: config.topics.email.clone(),
     };
-    let handler = OtpHandler::new(services.clone(), topics.clone(), rules, clock.clone());
+    let store = Store::open(config)
+        .await
+        .context("limits.redis cannot be used")?;
+    let limits = Limits::new(config, store.clone(), clock.clone());
+    let handler = OtpHandler::new(
+        services.clone(),
+        limits.clone(),
+        topics.clone(),
+        rules,
+        clock.clone(),
+    );
     let runtime = Handle::current();
     let started = tokio::task::spawn_blocking(move || {
         Engine::start(settings, handler, topics, clock, &runtime, patience)
@@ -166,6 +194,8 @@ pub async fn start(
     Ok(Service {
         engine: engine?,
         services,
+        limits,
+        store,
     })
 }
 

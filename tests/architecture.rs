@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 17] = [
+const PURE: [&str; 20] = [
+    "bounded.rs",
     "clock.rs",
     "decide.rs",
     "domain/",
@@ -20,6 +21,8 @@ const PURE: [&str; 17] = [
     "engine/retry.rs",
     "engine/state.rs",
     "engine/tag.rs",
+    "limits/memory.rs",
+    "limits/window.rs",
     "messages.rs",
     "notification.rs",
     "outcome.rs",
@@ -116,6 +119,7 @@ fn is_test(path: &str) -> bool {
 #[case::kafka("rdkafka", &["engine/", "demo/"], "the rest of the program speaks of records and outcomes, not of Kafka's client")]
 #[case::http_client("reqwest", &["egov/"], "one client with deadlines and bounds makes every call")]
 #[case::quick_retries("backoff", &["egov/repeat.rs"], "how long to wait is decided in one place")]
+#[case::redis("redis", &["store.rs"], "one connection with deadlines, which nobody depends on")]
 #[case::environment("std::env", &["config/"], "the environment is read once, and every setting says where it came from")]
 #[case::wall_clock("SystemTime::now", &["clock.rs"], "ask the Clock, so that tests can set the time")]
 #[case::hard_end("process::exit", &["service.rs"], "only the watchdog may end the process without draining it")]
@@ -141,7 +145,7 @@ fn only_these_name(#[case] word: &str, #[case] places: &[&str], #[case] reason: 
 
 #[rstest]
 fn pure_modules_name_no_outside_world(
-    #[values("tokio", "tokio_util", "rdkafka", "reqwest", "axum")] word: &str,
+    #[values("tokio", "tokio_util", "rdkafka", "reqwest", "axum", "redis")] word: &str,
 ) {
     let sources = sources();
     for place in PURE {

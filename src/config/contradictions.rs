@@ -2,7 +2,6 @@
 
 use super::read::Reader;
 use super::sections::Config;
-use super::values::LimitsMode;
 
 /// The broker's and librdkafka's own default for the largest record.
 const LARGEST_RECORD: usize = 1 << 20;
@@ -88,10 +87,6 @@ fn doors(r: &mut Reader, config: &Config) {
     if config.http.enabled && port != 0 && port == config.management.port {
         let problem = format!("is taken by http.port, {port}");
         r.contradiction("management.port", Some("http.port"), problem);
-    }
-    if config.limits.mode != LimitsMode::Off {
-        let problem = "must be off: sending limits are not part of this version";
-        r.contradiction("limits.mode", None, problem.into());
     }
 }
 

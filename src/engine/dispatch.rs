@@ -17,7 +17,7 @@ use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 /// Starts handlers and passes on what they return.
 pub(crate) struct Dispatcher<H> {
     pub(crate) core: Arc<Core>,
-    handler: H,
+    handler: Arc<H>,
     runtime: Handle,
     pub(crate) tasks: TaskTracker,
     /// Bounded by the window: each request in it has one result.
@@ -28,7 +28,7 @@ pub(crate) struct Dispatcher<H> {
 impl<H: Handler> Dispatcher<H> {
     pub(crate) fn new(
         core: Arc<Core>,
-        handler: H,
+        handler: Arc<H>,
         runtime: Handle,
         notes: Sender<Note>,
         writer: Arc<Writer>,
@@ -99,9 +99,9 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     fn finish(&self, ticket: Ticket, outcome: Outcome) {
-        let records = self
-            .writer
-            .write(&ticket.request, &outcome, self.core.clock.now());
+        let now = self.core.clock.now();
+        let outcome = self.writer.settle(&ticket.request, outcome, now);
+        let records = self.writer.write(&ticket.request, &outcome, now);
         self.note(Note::Finished(Box::new(Finished {
             ticket,
             outcome,

@@ -69,6 +69,21 @@ pub const EXPIRED: Failure = Failure {
 };
 
 impl Writer {
+    /// What a try's outcome comes to at `now`: where no tier leaves a retried request enough time, it
+    /// is expired.
+    pub fn settle(&self, request: &Request, outcome: Outcome, now: EpochMs) -> Outcome {
+        match outcome {
+            Outcome::Retried(setback) if self.tier(request, setback, now).is_none() => {
+                Outcome::DeadLettered(expired(setback))
+            }
+            Outcome::Published(_)
+            | Outcome::Rejected(_)
+            | Outcome::Limited(_)
+            | Outcome::DeadLettered(_)
+            | Outcome::Retried(_) => outcome,
+        }
+    }
+
     /// Everything that is to be written for `outcome`, at `now`.
     #[must_use]
     pub fn write(&self, request: &Request, outcome: &Outcome, now: EpochMs) -> Vec<Outgoing> {
@@ -117,25 +132,22 @@ impl Writer {
         ]
     }
 
-    fn retried(&self, request: &Request, setback: Setback, now: EpochMs) -> Vec<Outgoing> {
+    fn tier(&self, request: &Request, setback: Setback, now: EpochMs) -> Option<&Tier> {
         let left = request.envelope.context.deadline.left(now);
-        let tier = if setback.code == Code::LaneFull {
-            retry::longest(&self.tiers, left, self.min_life)
-        } else {
-            let need = Need {
-                tries_before: request.envelope.tries_before,
-                retry_after: setback.retry_after,
-                left,
-            };
-            retry::choose(&self.tiers, need, self.min_life)
+        if setback.code == Code::LaneFull {
+            return retry::longest(&self.tiers, left, self.min_life);
+        }
+        let need = Need {
+            tries_before: request.envelope.tries_before,
+            retry_after: setback.retry_after,
+            left,
         };
-        let Some(tier) = tier else {
-            let failure = Failure {
-                disposition: Disposition::Expired,
-                code: setback.code,
-                stage: setback.stage,
-            };
-            return self.dead_lettered(request, failure, now);
+        retry::choose(&self.tiers, need, self.min_life)
+    }
+
+    fn retried(&self, request: &Request, setback: Setback, now: EpochMs) -> Vec<Outgoing> {
+        let Some(tier) = self.tier(request, setback, now) else {
+            return self.dead_lettered(request, expired(setback), now);
         };
         let mut headers = kept(&request.record, request);
         let envelope = &request.envelope;
@@ -143,7 +155,7 @@ impl Writer {
         push(&mut headers, headers::SOURCE, &envelope.source);
         push(&mut headers, headers::RECEIVED, envelope.received.0);
         push(&mut headers, headers::ATTEMPT, attempts(request));
-        if envelope.charged {
+        if envelope.context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
         }
         push_failure(&mut headers, setback.code, setback.stage, request, now);
@@ -229,6 +241,14 @@ impl Writer {
             value: Some(record.to_bytes()),
             headers: ids(request),
         }
+    }
+}
+
+fn expired(setback: Setback) -> Failure {
+    Failure {
+        disposition: Disposition::Expired,
+        code: setback.code,
+        stage: setback.stage,
     }
 }
 

@@ -34,6 +34,7 @@ use super::producer::{CALL, Transactions, Written, is_fence, is_record_fault, is
 use super::start;
 use super::state::{Commit, Partition, Ticket};
 use super::tag::Found;
+use crate::limits::Charge;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 
 /// What the committer is told.
@@ -62,12 +63,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Two fences within this time, with no timeout of our own, are another process with our id.
 const FENCE_WINDOW: Duration = Duration::from_secs(60);
 
+/// Gives back what the sending limits charged.
+pub(crate) type GiveBack = Box<dyn Fn(&Charge) + Send>;
+
 pub(crate) struct Committer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
     writer: Arc<Writer>,
     notes: Receiver<Note>,
     producer: Option<Transactions>,
+    give_back: GiveBack,
     /// Results in the order they came.
     queue: VecDeque<Finished>,
     /// How many go into the next transaction.
@@ -88,6 +93,7 @@ impl Committer {
         consumer: Arc<Consumer>,
         writer: Arc<Writer>,
         notes: Receiver<Note>,
+        give_back: GiveBack,
         patience: Duration,
     ) -> Result<Self, EngineError> {
         let cap = core.settings.batch;
@@ -97,6 +103,7 @@ impl Committer {
             writer,
             notes,
             producer: None,
+            give_back,
             queue: VecDeque::new(),
             cap,
             offsets_committed: Instant::now(),
@@ -232,9 +239,9 @@ impl Committer {
     }
 
     fn replace(&self, finished: &mut Finished, outcome: Outcome) {
-        finished.records =
-            self.writer
-                .write(&finished.ticket.request, &outcome, self.core.clock.now());
+        let (now, request) = (self.core.clock.now(), &finished.ticket.request);
+        let outcome = self.writer.settle(request, outcome, now);
+        finished.records = self.writer.write(request, &outcome, now);
         finished.outcome = outcome;
     }
 
@@ -277,7 +284,26 @@ impl Committer {
         Some((metadata, commits))
     }
 
+    /// A dead letter is our failure, not the citizen's: it costs them nothing of their limits.
+    fn give_back_failed(&self, finished: &[Finished]) {
+        for Finished {
+            ticket, outcome, ..
+        } in finished
+        {
+            let charge = &ticket.request.envelope.context.charge;
+            match outcome {
+                Outcome::DeadLettered(_) if charge.is_done() => (self.give_back)(charge),
+                Outcome::Published(_)
+                | Outcome::Rejected(_)
+                | Outcome::Limited(_)
+                | Outcome::DeadLettered(_)
+                | Outcome::Retried(_) => {}
+            }
+        }
+    }
+
     fn committed(&self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
+        self.give_back_failed(batch);
         let mut shared = self.core.lock();
         shared
             .state
@@ -426,6 +452,7 @@ impl Committer {
                 *batch = open;
                 let done: Vec<Finished> = done;
                 if !done.is_empty() {
+                    self.give_back_failed(&done);
                     tracing::info!(
                         results = done.len(),
                         "the transaction had gone through after all"

@@ -18,9 +18,12 @@ mod failures;
 mod flow;
 mod kafka;
 mod leaks;
+mod limits;
 mod offsets;
 mod process;
 mod rebalance;
+#[path = "../shared/server.rs"]
+mod redis_server;
 mod request;
 mod traffic;
 mod world;

@@ -208,6 +208,8 @@ impl World {
             ("USERS__URL", url.clone()),
             ("OTP__URL", format!("{url}/otp")),
             ("LOCALIZATION__URL", url),
+            // Most tests ask for one number again and again.
+            ("LIMITS__MODE", "off".to_owned()),
             ("HTTP__PORT", "0".to_owned()),
             ("MANAGEMENT__PORT", "0".to_owned()),
             // The more it says, the more there is to search for secrets.
