@@ -18,6 +18,7 @@ pub mod egov;
 pub mod engine;
 pub mod handler;
 pub mod health;
+pub mod idempotency;
 pub mod known_topics;
 pub mod limits;
 pub mod messages;

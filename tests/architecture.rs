@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 20] = [
+const PURE: [&str; 21] = [
     "bounded.rs",
     "clock.rs",
     "decide.rs",
@@ -21,6 +21,7 @@ const PURE: [&str; 20] = [
     "engine/retry.rs",
     "engine/state.rs",
     "engine/tag.rs",
+    "idempotency/memory.rs",
     "limits/memory.rs",
     "limits/window.rs",
     "messages.rs",

@@ -136,6 +136,8 @@ impl Http {
             enabled: r.read("http.enabled", flag),
             port: r.read("http.port", count(0..=65_535)),
             context_path: r.read("http.context_path", prefix),
+            idempotency_window: r.read("http.idempotency_window", duration(SECOND..=DAY)),
+            idempotency_entries: r.read("http.idempotency_entries", count(1..=MOST_ENTRIES)),
         }
     }
 }

@@ -140,6 +140,10 @@ pub struct Http {
     pub port: u16,
     /// Begins with a slash and does not end with one, or is empty.
     pub context_path: String,
+    /// For how long an `Idempotency-Key` stands for its first request.
+    pub idempotency_window: Duration,
+    /// Idempotency keys in memory.
+    pub idempotency_entries: usize,
 }
 
 /// `[management]`

@@ -1,7 +1,8 @@
-//! What instances share, on a real Redis that each test starts: limits, by the
+//! What instances share, on a real Redis that each test starts: limits and idempotency keys, by the
 //! library's own doors and a clock that the tests move.
 #![expect(clippy::panic, reason = "a test fails by a panic")]
 
+mod idempotency;
 mod limits;
 mod server;
 
