@@ -1,6 +1,6 @@
 -- Charges one request to every limit, or to none; one atomic step.
 -- KEYS: the request's source, then one for each limit.
--- ARGV: received (ms), the source's own name, lateness (ms), then of each limit: 1 where it refuses,
+-- ARGV: received (ms), the source's own name, lateness (a request's lifetime, ms), then of each limit: 1 where it refuses,
 -- count, window (ms), most charges kept.
 -- Returns: '1' where the verdict was there already; the limit that refuses (its place among them, 0:
 -- none); until when (ms); then the places of shadows that would have refused.
@@ -66,5 +66,6 @@ if refused_by == 0 then
     verdict = verdict .. ' ' .. key
   end
 end
-redis.call('SET', KEYS[1], verdict, 'PX', ARGV[3])
+-- It is handled again within its lifetime; its dead letter may come later, and give it back.
+redis.call('SET', KEYS[1], verdict, 'PX', string.format('%d', 2 * lateness))
 return {'0', tostring(refused_by), string.format('%d', free_from), unpack(shadows)}

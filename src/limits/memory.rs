@@ -139,8 +139,8 @@ impl Memory {
             table.put(key, last.plus(rule.kept()), charges);
         }
         self.verdicts.forget_old(now);
-        // What was received this long ago is past its deadline, and not asked for again.
-        let until = received.plus(lateness);
+        // It is handled again within its lifetime; its dead letter may come later, and give it back.
+        let until = now.plus(2 * lateness);
         let kept = Kept {
             verdict,
             keys,

@@ -24,7 +24,7 @@ mod shared;
 mod window;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -336,7 +336,15 @@ fn key(limit: Limit, request: &OtpRequest, address: Option<IpAddr>) -> Option<St
             Some(format!("{} {digits}", limit.as_str()))
         }
         Limit::Tenant => Some(format!("{} {}", limit.as_str(), request.tenant.as_str())),
-        Limit::Address => Some(format!("{} {}", limit.as_str(), address?)),
+        Limit::Address => Some(format!("{} {}", limit.as_str(), network(address?))),
+    }
+}
+
+/// An address as one client has it: of IPv6 a client has 64 bits at least.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -347,4 +355,113 @@ fn number_key(limit: Limit, mobile: &MobileNumber) -> String {
 fn number_type_key(mobile: &MobileNumber, kind: RequestType) -> String {
     let number = number_key(Limit::NumberType, mobile);
     format!("{number} {}", kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::domain::tenant::TenantId;
+
+    fn request(mobile: &str, tenant: &str, kind: RequestType) -> OtpRequest {
+        OtpRequest {
+            tenant: TenantId::parse(tenant).expect("a tenant"),
+            mobile: MobileNumber::parse(mobile).expect("a number"),
+            kind,
+            user_type: None,
+            country_code: None,
+            locale: None,
+        }
+    }
+
+    fn limits(settings: &[(&str, &str)]) -> Limits {
+        let pairs = settings
+            .iter()
+            .map(|(key, value)| (format!("USER_OTP__LIMITS__{key}"), (*value).to_owned()));
+        let config = Config::load(None, pairs).expect("the settings are right").0;
+        Limits::new(&config, None, Clock::fixed(EpochMs(0)))
+    }
+
+    async fn ask(limits: &Limits, source: &str, request: &OtpRequest) -> Result<(), Limit> {
+        let charge = Charge::due(Source::new(source), EpochMs(0));
+        let charged = limits.charge(request, &charge).await;
+        assert_eq!(charge.is_done(), charged.is_ok());
+        charged.map_err(|limited| limited.limit)
+    }
+
+    #[tokio::test]
+    async fn the_number_counts_in_whatever_spelling_and_for_whatever_tenant() {
+        let limits = limits(&[]);
+        let first = request("9876543210", "pb", RequestType::Login);
+        assert_eq!(ask(&limits, "1", &first).await, Ok(()));
+        let again = request("98765-432 10", "pg.city", RequestType::Login);
+        assert_eq!(ask(&limits, "2", &again).await, Err(Limit::NumberType));
+        let other_type = request("9876543210", "pb", RequestType::Register);
+        assert_eq!(ask(&limits, "3", &other_type).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn numbers_that_differ_in_their_last_four_digits_are_neighbours() {
+        let limits = limits(&[("PREFIX", "on"), ("PREFIX_COUNT", "2")]);
+        for (source, mobile, taken) in [
+            ("1", "9876540001", Ok(())),
+            ("2", "9876540002", Ok(())),
+            ("3", "9876549999", Err(Limit::Prefix)),
+            ("4", "9876550000", Ok(())),
+        ] {
+            let request = request(mobile, "pb", RequestType::Login);
+            assert_eq!(ask(&limits, source, &request).await, taken, "{source}");
+        }
+    }
+
+    /// A limit's own mode, under the ceiling.
+    #[rstest]
+    #[case("on", "on", Err(Limit::NumberType), 1, 0)]
+    #[case("on", "shadow", Ok(()), 0, 1)]
+    #[case("on", "off", Ok(()), 0, 0)]
+    #[case("shadow", "on", Ok(()), 0, 1)]
+    #[case("off", "on", Ok(()), 0, 0)]
+    #[tokio::test]
+    async fn the_mode_is_a_ceiling(
+        #[case] ceiling: &str,
+        #[case] own: &str,
+        #[case] second: Result<(), Limit>,
+        #[case] refused: u64,
+        #[case] shadowed: u64,
+    ) {
+        let limits = limits(&[("MODE", ceiling), ("NUMBER_TYPE", own)]);
+        let request = request("9876543210", "pb", RequestType::Login);
+        for (source, expected) in [("1", Ok(())), ("2", second)] {
+            let charge = Charge::due(Source::new(source), EpochMs(0));
+            let charged = limits.charge(&request, &charge).await;
+            assert_eq!(charged.map_err(|limited| limited.limit), expected);
+        }
+        let reached = limits.reached()[0];
+        assert_eq!((reached.refused, reached.shadowed), (refused, shadowed));
+    }
+
+    #[tokio::test]
+    async fn what_was_charged_or_never_is_passes() {
+        let limits = limits(&[]);
+        let request = request("9876543210", "pb", RequestType::Login);
+        for _ in 0..3 {
+            assert_eq!(limits.charge(&request, &Charge::never()).await, Ok(()));
+            let charged = Charge::due(Source::new("1"), EpochMs(0)).already();
+            assert_eq!(limits.charge(&request, &charged).await, Ok(()));
+        }
+        assert_eq!(
+            ask(&limits, "2", &request).await,
+            Ok(()),
+            "nothing was charged"
+        );
+    }
+
+    #[rstest]
+    #[case("203.0.113.7", "203.0.113.7")]
+    #[case("::ffff:203.0.113.7", "203.0.113.7")]
+    #[case("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::")]
+    fn a_client_has_a_network_of_its_own(#[case] address: IpAddr, #[case] counted: IpAddr) {
+        assert_eq!(network(address), counted);
+    }
 }

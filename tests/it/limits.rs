@@ -162,7 +162,8 @@ fn a_rejection_is_charged() {
 fn a_failure_of_ours_costs_the_citizen_nothing() {
     let redis = Redis::start();
     for (number, setup) in [limited(), sharing(&redis)].into_iter().enumerate() {
-        let world = World::with(setup);
+        // Longer than the test: it is given back, and not just over.
+        let world = World::with(setup.set("LIMITS__NUMBER_TYPE_WINDOW", "1h"));
         let _process = world.start("a");
         world.egov.everyone(true);
         let mobile = format!("987653001{number}");
