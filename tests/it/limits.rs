@@ -187,34 +187,35 @@ fn a_failure_of_ours_costs_the_citizen_nothing() {
 
 #[test]
 fn two_instances_on_one_redis_agree() {
+    const PARTITIONS: i32 = 8;
+    const NUMBERS: usize = 20;
     let redis = Redis::start();
-    let world = World::with(sharing(&redis));
-    world.egov.everyone(true);
-    let _processes = ["a", "b"].map(|name| world.start(name));
-    wait_until("each has its partition", || {
-        let owners = world.committed();
-        owners.values().filter(|one| one.is_some()).count() >= 2
+    let world = World::with(Setup {
+        partitions: PARTITIONS,
+        ..sharing(&redis)
     });
-    let numbers: Vec<_> = (0..40)
-        .map(|number| format!("98765301{number:02}"))
-        .collect();
-    let mut sent = 0;
-    for mobile in &numbers {
-        for partition in 0..2 {
-            let draft = Request::login(mobile).draft().partition(partition);
-            world.publish(&draft);
-            sent += 1;
-        }
+    world.egov.everyone(true);
+    let processes = ["a", "b"].map(|name| world.start(name));
+    for number in 0..NUMBERS {
+        let draft = Request::login(&format!("98765301{number:02}")).draft();
+        // On every partition, and so at each of the two.
+        let drafts: Vec<_> = (0..PARTITIONS)
+            .map(|partition| draft.clone().partition(partition))
+            .collect();
+        world.kafka.publish_all(&world.topics.requests, &drafts);
     }
-    let outcomes = world.wait_for_outcomes(sent);
-    let count = |summary: &str| {
-        outcomes
-            .iter()
-            .filter(|one| one.summary() == summary)
-            .count()
+    let outcomes = world.wait_for_outcomes(NUMBERS * PARTITIONS as usize);
+    for process in &processes {
+        let results = |line: &str| line.contains("results=") && !line.contains("results=0 ");
+        assert!(process.output.has_line(results), "it had its share");
+    }
+    let all = |summary: &str| {
+        let those = outcomes.iter().filter(|one| one.summary() == summary);
+        those.count()
     };
-    assert_eq!((count("published"), count(TOO_SOON)), (40, 40));
-    assert_eq!(world.sms().len(), 40);
+    assert_eq!(all("published"), NUMBERS);
+    assert_eq!(all(TOO_SOON), outcomes.len() - NUMBERS);
+    assert_eq!(world.sms().len(), NUMBERS);
 }
 
 #[test]
