@@ -4,7 +4,7 @@
 //! ```text
 //! well ──── an answer is late, or an error ───▶ away: nobody asks
 //!   ▲                                             │
-//!   └── a new connection, and PING in time ◀── the keeper, once a second
+//!   └── a new connection that writes in time ◀── the keeper, once a second
 //! ```
 //!
 //! So a frozen Redis costs the requests that were under way their one timeout, and those after them
@@ -35,6 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Deadline for a new connection.
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// Leaves nothing behind.
+const PROBE: &str = "redis.call('SET', KEYS[1], '', 'PX', 1) redis.call('DEL', KEYS[1])";
+
+const LATE: &str = "no answer in time";
 
 /// A program that Redis runs in one step.
 pub(crate) struct Script(pub(crate) &'static str);
@@ -78,8 +83,8 @@ impl Store {
             link: Arc::clone(&link),
             timeout: config.limits.redis_timeout,
         };
-        if !keeper.connect().await {
-            tracing::warn!("Redis is away; until it is there, each instance limits alone");
+        if let Err(error) = keeper.connect().await {
+            tracing::warn!(why = %error, "Redis is away; until it is there, each instance limits alone");
         }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let stopped = stop.clone();
@@ -132,7 +137,7 @@ impl Store {
                 None
             }
             Err(_) => {
-                self.0.link.lose("no answer in time");
+                self.0.link.lose(LATE);
                 None
             }
         }
@@ -190,31 +195,32 @@ impl Keeper {
                 self.link.lost.notified().await;
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            if self.connect().await {
-                tracing::info!("Redis is back");
+            match self.connect().await {
+                Ok(()) => tracing::info!("Redis is back"),
+                Err(error) => tracing::debug!(why = %error, "Redis is still away"),
             }
         }
     }
 
-    /// A new connection that answers in time.
-    async fn connect(&self) -> bool {
+    /// A new connection, on which a script can write, in time: a replica, or one without permission,
+    /// would be found well and lost again for ever.
+    async fn connect(&self) -> Result<(), StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(CONNECT));
-        let connected = self
+        let connecting = self
             .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        let Ok(mut connection) = connected else {
-            return false;
-        };
-        let ping = redis::cmd("PING");
-        let answer = ping.exec_async(&mut connection);
-        let well = matches!(tokio::time::timeout(self.timeout, answer).await, Ok(Ok(())));
-        if well {
-            *self.link.connection.lock() = Some(connection);
+            .get_multiplexed_async_connection_with_config(&config);
+        let mut connection = connecting.await.map_err(|error| StoreError::new(&error))?;
+        let probe = redis::Script::new(PROBE);
+        let probe = probe.key("user-otp:probe");
+        let answer = probe.invoke_async::<()>(&mut connection);
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(answer) => answer.map_err(|error| StoreError::new(&error))?,
+            Err(_) => return Err(StoreError(LATE.to_owned())),
         }
-        well
+        *self.link.connection.lock() = Some(connection);
+        Ok(())
     }
 }
 

@@ -294,3 +294,22 @@ fn support_sees_what_a_number_was_charged_and_clears_it() {
         assert_eq!(charge(&limits, NUMBER, "2", START).await, Ok(()));
     });
 }
+
+#[test]
+fn a_redis_that_does_not_let_us_write_is_away() {
+    let redis = Redis::start();
+    run(async {
+        let client =
+            redis::Client::open(format!("redis://{}", redis.address())).expect("an address");
+        let mut client = client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("it is there");
+        let _: String = ask(&mut client, &["REPLICAOF", "127.0.0.1", "1"]).await;
+        let limits = instance(&sharing(&redis, "replica", &[]), &clock()).await;
+        assert_eq!(limits.health(), Health::RedisAway);
+        let _: String = ask(&mut client, &["REPLICAOF", "NO", "ONE"]).await;
+        let limits = instance(&sharing(&redis, "primary", &[]), &clock()).await;
+        assert_eq!(limits.health(), Health::Redis);
+    });
+}
