@@ -80,3 +80,8 @@ need_java_maven() {
   need_java
   need_maven
 }
+
+# What some tests share state through; they start it themselves.
+need_redis() {
+  command -v redis-server >/dev/null || install_packages "Redis" redis-server
+}

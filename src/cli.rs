@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 
+use crate::clock::Clock;
 use crate::config::{Config, Effective, KafkaProperties};
 use crate::topics::{self, Item, Owner, State};
 use crate::{demo, ops, telemetry, topology};
@@ -44,6 +46,11 @@ enum Command {
         #[command(subcommand)]
         action: TopicsAction,
     },
+    /// Shows or clears what the sending limits have counted of one number; they must be in Redis.
+    Limits {
+        #[command(subcommand)]
+        action: LimitsAction,
+    },
     /// Serves stand-ins of the four services that user-otp calls.
     Standin(ops::standin::StandinArgs),
     /// Plays a story on the whole system in one process.
@@ -56,6 +63,21 @@ enum TopicsAction {
     Plan,
     /// Creates what is missing; never deletes or shrinks.
     Apply(Apply),
+}
+
+#[derive(Debug, Subcommand)]
+enum LimitsAction {
+    /// Shows how many requests count, and when the next one is taken.
+    Show(OfNumber),
+    /// Forgets them, but for what is shared with others: neighbouring numbers, tenant, address.
+    Clear(OfNumber),
+}
+
+#[derive(Debug, Args)]
+struct OfNumber {
+    /// Always "-": the number comes in on standard input, since others can see arguments.
+    #[arg(long, value_name = "-")]
+    mobile: String,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +118,21 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
         Command::Topics { action } => {
             let (config, _) = load(cli)?;
             runtime.block_on(run_topics(&config, action))
+        }
+        Command::Limits { action } => {
+            let (config, _) = load(cli)?;
+            let (action, number) = match action {
+                LimitsAction::Show(number) => (ops::limits::Action::Show, number),
+                LimitsAction::Clear(number) => (ops::limits::Action::Clear, number),
+            };
+            if number.mobile != "-" {
+                bail!(
+                    "write --mobile -, and the number to standard input: others can see arguments"
+                );
+            }
+            let (input, now) = (std::io::stdin(), Clock::system().now());
+            say(&runtime.block_on(ops::limits::run(&config, action, input, now))?);
+            Ok(0)
         }
         Command::Standin(args) => {
             runtime.block_on(ops::standin::run(args, &mut std::io::stdout()))?;

@@ -2,9 +2,9 @@
 //! is pure code elsewhere.
 //!
 //! ```text
-//! validate ─▶ user ┐
-//!   (rules)        ├─▶ decide ─▶ deadline ─▶ OTP ─▶ compose
-//!             texts┘                      the last external call
+//! validate ─▶ limits ─▶ user ┐
+//!   (rules)                  ├─▶ decide ─▶ deadline ─▶ OTP ─▶ compose
+//!                       texts┘                      the last external call
 //! ```
 
 use std::future::Future;
@@ -19,6 +19,7 @@ use crate::domain::secret::Otp;
 use crate::domain::tenant::Tenancy;
 use crate::egov::{Call, CallError, Queue, Services, TextsFor};
 use crate::known_topics::KnownTopics;
+use crate::limits::{Charge, Limits};
 use crate::messages;
 use crate::notification;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Published, Setback, Stage};
@@ -36,6 +37,8 @@ pub struct Context {
     pub tenant_header: Option<String>,
     /// In which queue its calls wait.
     pub queue: Queue,
+    /// What it costs of the sending limits; once the handler has charged it, it says so.
+    pub charge: Charge,
 }
 
 /// What turns a request into its outcome. Both doors call it.
@@ -57,6 +60,8 @@ pub trait Handler: Send + Sync + 'static {
         context: &Context,
         stop: &CancellationToken,
     ) -> impl Future<Output = Option<Result<(), Outcome>>> + Send;
+    /// A request ended for good by a failure that is ours: what it was charged is given back.
+    fn give_back(&self, charge: &Charge);
 }
 
 /// The rules of the handler.
@@ -78,6 +83,7 @@ pub struct Rules {
 #[derive(Clone)]
 pub struct OtpHandler {
     services: Services,
+    limits: Limits,
     topics: KnownTopics,
     rules: Rules,
     clock: Clock,
@@ -90,21 +96,29 @@ enum Ended {
 }
 
 impl OtpHandler {
-    /// A handler that calls `services`.
+    /// A handler that calls `services`, for whom `limits` lets through.
     #[must_use]
-    pub fn new(services: Services, topics: KnownTopics, rules: Rules, clock: Clock) -> Self {
+    pub fn new(
+        services: Services,
+        limits: Limits,
+        topics: KnownTopics,
+        rules: Rules,
+        clock: Clock,
+    ) -> Self {
         Self {
             services,
+            limits,
             topics,
             rules,
             clock,
         }
     }
 
-    /// What is judged before anybody is looked up: the request, and its SMS topic.
+    /// What is judged before anybody is looked up: the request, its SMS topic, and its sending limits.
     async fn validate(
         &self,
         submission: &Submission,
+        charge: &Charge,
         call: &Call<'_>,
     ) -> Result<(OtpRequest, String), Ended> {
         self.look_at_the_deadline(call)?;
@@ -126,11 +140,20 @@ impl OtpHandler {
         if self.rules.tenancy.central_instance && !self.topics.contains(&sms_topic) {
             return Err(refused(Code::UnknownOutputTopic, Stage::Publish));
         }
+        self.limits
+            .charge(&request, charge)
+            .await
+            .map_err(|limited| Ended::With(Box::new(Outcome::Limited(limited))))?;
         Ok((request, sms_topic))
     }
 
-    async fn try_once(&self, submission: &Submission, call: &Call<'_>) -> Result<Published, Ended> {
-        let (request, sms_topic) = self.validate(submission, call).await?;
+    async fn try_once(
+        &self,
+        submission: &Submission,
+        charge: &Charge,
+        call: &Call<'_>,
+    ) -> Result<Published, Ended> {
+        let (request, sms_topic) = self.validate(submission, charge, call).await?;
         let (user, texts) = tokio::join!(
             self.services.find_user(&request, call),
             // On the heap: while a request waits for egov-user's permit, its texts are long there.
@@ -206,7 +229,10 @@ impl Handler for OtpHandler {
         context: &Context,
         stop: &CancellationToken,
     ) -> Option<Outcome> {
-        match self.try_once(submission, &context.call(stop)).await {
+        match self
+            .try_once(submission, &context.charge, &context.call(stop))
+            .await
+        {
             Ok(published) => Some(Outcome::Published(published)),
             Err(Ended::With(outcome)) => Some(*outcome),
             Err(Ended::Abandoned) => None,
@@ -219,11 +245,18 @@ impl Handler for OtpHandler {
         context: &Context,
         stop: &CancellationToken,
     ) -> Option<Result<(), Outcome>> {
-        match self.validate(submission, &context.call(stop)).await {
+        match self
+            .validate(submission, &context.charge, &context.call(stop))
+            .await
+        {
             Ok(_) => Some(Ok(())),
             Err(Ended::With(outcome)) => Some(Err(*outcome)),
             Err(Ended::Abandoned) => None,
         }
+    }
+
+    fn give_back(&self, charge: &Charge) {
+        self.limits.give_back(charge);
     }
 }
 
@@ -267,6 +300,7 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::limits::Source;
     use crate::metrics::Metrics;
 
     /// Thousands wait in the window; what a call needs is allocated once it has its permit.
@@ -282,7 +316,8 @@ mod tests {
             sms_topic: config.topics.sms.clone(),
             email_topic: config.topics.email.clone(),
         };
-        let handler = OtpHandler::new(services, KnownTopics::default(), rules, clock);
+        let limits = Limits::new(&config, None, clock.clone());
+        let handler = OtpHandler::new(services, limits, KnownTopics::default(), rules, clock);
         let submission = Submission::default();
         let context = Context {
             deadline: EpochMs(0),
@@ -290,6 +325,7 @@ mod tests {
             traceparent: None,
             tenant_header: None,
             queue: Queue::Live,
+            charge: Charge::due(Source::new("requests-0-1"), EpochMs(0)),
         };
         let stop = CancellationToken::new();
         let size = std::mem::size_of_val(&handler.handle(&submission, &context, &stop));

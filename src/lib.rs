@@ -7,6 +7,7 @@
 //!   └────────┴───┘ one transaction: results, and the engine's offsets
 //! ```
 
+mod bounded;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -18,7 +19,9 @@ pub mod engine;
 pub mod handler;
 pub mod health;
 pub mod http;
+pub mod idempotency;
 pub mod known_topics;
+pub mod limits;
 pub mod management;
 pub mod messages;
 pub mod metrics;
@@ -26,6 +29,7 @@ pub mod notification;
 pub mod ops;
 pub mod outcome;
 pub mod service;
+pub mod store;
 pub mod telemetry;
 pub mod topics;
 pub mod topology;

@@ -22,11 +22,13 @@ use crate::engine::state::Bounds;
 use crate::engine::vitals::Vitals;
 use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
-use crate::health::HUNG;
+use crate::health::{HUNG, Redis};
 use crate::http::Http;
 use crate::known_topics::KnownTopics;
+use crate::limits::{self, Limits};
 use crate::management::{GroupWatch, Management};
 use crate::metrics::Metrics;
+use crate::store::Store;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
 
@@ -127,6 +129,8 @@ pub struct Service {
     services: Services,
     topics: KnownTopics,
     metrics: Metrics,
+    limits: Limits,
+    store: Option<Store>,
 }
 
 impl Service {
@@ -162,10 +166,18 @@ impl Service {
             topics: self.topics.clone(),
             // In a central instance each tenant has its own, looked for with each request.
             senders: (!config.tenancy.central_instance).then_some(senders),
-            redis: None,
+            redis: self.store.is_some().then(|| self.redis()),
             group: engine.is_none().then(watch),
             max_poll_interval: connection.max_poll_interval(),
         }
+    }
+
+    fn redis(&self) -> Box<dyn Fn() -> Redis + Send + Sync> {
+        let limits = self.limits.clone();
+        Box::new(move || match limits.health() {
+            limits::Health::RedisAway => Redis::Down,
+            limits::Health::Off | limits::Health::Memory | limits::Health::Redis => Redis::Up,
+        })
     }
 
     /// The HTTP door, to be served; none where it is off.
@@ -198,6 +210,7 @@ impl Service {
             engine,
             door,
             services,
+            store,
             ..
         } = self;
         let engine =
@@ -211,6 +224,9 @@ impl Service {
             }
         }
         services.close().await;
+        if let Some(store) = store {
+            store.close().await;
+        }
         Ok(drained)
     }
 }
@@ -241,7 +257,17 @@ pub async fn start(
         sms_topic: config.topics.sms.clone(),
         email_topic: config.topics.email.clone(),
     };
-    let handler = OtpHandler::new(services.clone(), topics.clone(), rules, clock.clone());
+    let store = Store::open(config)
+        .await
+        .context("limits.redis cannot be used")?;
+    let limits = Limits::new(config, store.clone(), clock.clone());
+    let handler = OtpHandler::new(
+        services.clone(),
+        limits.clone(),
+        topics.clone(),
+        rules,
+        clock.clone(),
+    );
     let door = config
         .http
         .enabled
@@ -270,6 +296,8 @@ pub async fn start(
         services,
         topics,
         metrics,
+        limits,
+        store,
     })
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 20] = [
+const PURE: [&str; 24] = [
+    "bounded.rs",
     "clock.rs",
     "decide.rs",
     "domain/",
@@ -23,6 +24,9 @@ const PURE: [&str; 20] = [
     "engine/state.rs",
     "engine/tag.rs",
     "health.rs",
+    "idempotency/memory.rs",
+    "limits/memory.rs",
+    "limits/window.rs",
     "messages.rs",
     "notification.rs",
     "outcome.rs",
@@ -122,6 +126,7 @@ fn is_test(path: &str) -> bool {
 #[case::http_server("axum", &["http/", "management.rs", "egov/standin/"], "what a request over HTTP means is said without it")]
 #[case::http_connections("hyper", &["http/server.rs"], "how long a connection may be held open is decided in one place")]
 #[case::quick_retries("backoff", &["egov/repeat.rs"], "how long to wait is decided in one place")]
+#[case::redis("redis", &["store.rs"], "one connection with deadlines, which nobody depends on")]
 #[case::environment("std::env", &["config/"], "the environment is read once, and every setting says where it came from")]
 #[case::wall_clock("SystemTime::now", &["clock.rs"], "ask the Clock, so that tests can set the time")]
 #[case::hard_end("process::exit", &["service.rs"], "only the watchdog may end the process without draining it")]
@@ -147,7 +152,7 @@ fn only_these_name(#[case] word: &str, #[case] places: &[&str], #[case] reason: 
 
 #[rstest]
 fn pure_modules_name_no_outside_world(
-    #[values("tokio", "tokio_util", "rdkafka", "reqwest", "axum")] word: &str,
+    #[values("tokio", "tokio_util", "rdkafka", "reqwest", "axum", "redis")] word: &str,
 ) {
     let sources = sources();
     for place in PURE {

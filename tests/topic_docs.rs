@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 use user_otp::engine::headers;
-use user_otp::outcome::{Code, Disposition, FinalOutcome, Stage};
+use user_otp::outcome::{Code, Disposition, FinalOutcome, Limit, Stage};
 use user_otp::topics::{Role, TopicSpec, catalog};
 
 const README: &str = include_str!("../topics/README.md");
@@ -54,7 +54,8 @@ fn the_readme_and_the_schema_know_every_word() {
     let dispositions = Disposition::ALL
         .iter()
         .map(|disposition| disposition.as_str());
-    let all = codes.chain(stages).chain(dispositions);
+    let limits = Limit::ALL.iter().map(|limit| limit.as_str());
+    let all = codes.chain(stages).chain(dispositions).chain(limits);
     for word in all {
         assert!(README.contains(&format!("`{word}`")), "{word}");
     }

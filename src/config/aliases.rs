@@ -1,8 +1,5 @@
 //! The platform's variables: what DIGIT's charts and property files already set, so that the
 //! service drops into a deployment as it stands. An explicit setting of ours wins over each.
-//!
-//! `SPRING_DATA_REDIS_HOST` and `_PORT` are set by the charts too; nothing reads them, since
-//! this version shares no state.
 
 /// Variable and key. Where two set one key, the first in this list wins (the second is the
 /// name that older platforms use).
@@ -39,6 +36,7 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ),
     ("EGOV_VALIDATION_CACHE_TTL_SECONDS", "rules.ttl_seconds"),
     ("EXPIRY_TIME_FOR_OTP", "sms.expiry_ms"),
+    (REDIS_HOST, "limits.redis"),
     (
         "IS_ENVIRONMENT_CENTRAL_INSTANCE",
         "tenancy.central_instance",
@@ -49,3 +47,8 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
         "tenancy.schema_index",
     ),
 ];
+
+/// Two variables make one address, `host:port`.
+pub(super) const REDIS_HOST: &str = "SPRING_DATA_REDIS_HOST";
+/// Means nothing without a host.
+pub(super) const REDIS_PORT: &str = "SPRING_DATA_REDIS_PORT";

@@ -2,7 +2,6 @@
 
 use super::read::Reader;
 use super::sections::Config;
-use super::values::LimitsMode;
 
 /// The broker's and librdkafka's own default for the largest record.
 const LARGEST_RECORD: usize = 1 << 20;
@@ -103,10 +102,6 @@ fn doors(r: &mut Reader, config: &Config) {
             "must be shorter than request.lifetime: what is handed over would be too late";
         let against = Some("request.lifetime");
         r.contradiction("http.budget", against, problem.into());
-    }
-    if config.limits.mode != LimitsMode::Off {
-        let problem = "must be off: sending limits are not part of this version";
-        r.contradiction("limits.mode", None, problem.into());
     }
 }
 

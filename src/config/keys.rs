@@ -8,12 +8,13 @@ use super::checks::{
 };
 use super::error::Origin;
 use super::kinds::{
-    count, delays, duration, flag, list, one_of, optional_url, path, prefix, text, url,
+    count, delays, duration, flag, list, one_of, optional_redis, optional_url, path, prefix,
+    secret, text, url,
 };
 use super::read::Reader;
 use super::sections::{
-    Config, Engine, Http, Kafka, Limits, Localization, Log, Management, Mdms, Otp, Request, Retry,
-    Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,
+    Config, Engine, Http, Kafka, LimitRule, Limits, Localization, Log, Management, Mdms, Otp,
+    Request, Retry, Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,
 };
 use super::values::{HttpAnswers, LimitsMode, LogFormat, OnOutage};
 
@@ -149,6 +150,8 @@ impl Http {
             body_timeout: r.read("http.body_timeout", duration(MS..=MINUTE)),
             idle_timeout: r.read("http.idle_timeout", duration(MS..=HOUR)),
             connections: r.read("http.connections", count(1..=1_000_000)),
+            idempotency_window: r.read("http.idempotency_window", duration(SECOND..=DAY)),
+            idempotency_entries: r.read("http.idempotency_entries", count(1..=MOST_ENTRIES)),
         }
     }
 }
@@ -163,13 +166,35 @@ impl Management {
 
 impl Limits {
     fn read(r: &mut Reader) -> Self {
-        const MODES: &[(&str, LimitsMode)] = &[
-            ("off", LimitsMode::Off),
-            ("shadow", LimitsMode::Shadow),
-            ("on", LimitsMode::On),
-        ];
         Self {
-            mode: r.read("limits.mode", one_of(MODES)),
+            mode: r.read("limits.mode", one_of(LIMITS_MODES)),
+            number_type: LimitRule::read(r, "limits.number_type"),
+            number: LimitRule::read(r, "limits.number"),
+            number_day: LimitRule::read(r, "limits.number_day"),
+            prefix: LimitRule::read(r, "limits.prefix"),
+            tenant: LimitRule::read(r, "limits.tenant"),
+            address: LimitRule::read(r, "limits.address"),
+            entries: r.read("limits.entries", count(1..=MOST_ENTRIES)),
+            redis: r.read("limits.redis", optional_redis),
+            redis_timeout: r.read("limits.redis_timeout", duration(MS..=SECOND)),
+            key: r.read("limits.key", secret),
+        }
+    }
+}
+
+const LIMITS_MODES: &[(&str, LimitsMode)] = &[
+    ("off", LimitsMode::Off),
+    ("shadow", LimitsMode::Shadow),
+    ("on", LimitsMode::On),
+];
+
+impl LimitRule {
+    /// Reads `key`, `{key}_count` and `{key}_window`.
+    fn read(r: &mut Reader, key: &str) -> Self {
+        Self {
+            mode: r.read(key, one_of(LIMITS_MODES)),
+            count: r.read(&format!("{key}_count"), count(1..=100_000)),
+            window: r.read(&format!("{key}_window"), duration(SECOND..=7 * DAY)),
         }
     }
 }

@@ -4,11 +4,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use toml::Value;
 
 use super::error::one_line;
 use super::layers::Raw;
-use super::values::{RetryDelay, ServiceUrl};
+use super::values::{MASK, RedisUrl, RetryDelay, ServiceUrl};
 
 /// The typed value and the form to print.
 pub(super) type Parsed<T> = Result<(T, Value), String>;
@@ -156,6 +157,24 @@ pub(super) fn optional_url(raw: &Raw) -> Parsed<Option<ServiceUrl>> {
         return Ok((None, Value::String(String::new())));
     }
     url(raw).map(|(url, shown)| (Some(url), shown))
+}
+
+/// The address of Redis, or nothing.
+pub(super) fn optional_redis(raw: &Raw) -> Parsed<Option<RedisUrl>> {
+    let text = as_text(raw).ok_or("must be a URL, as text")?;
+    if text.trim().is_empty() {
+        return Ok((None, Value::String(String::new())));
+    }
+    let url = RedisUrl::parse(text)?;
+    let shown = Value::String(url.to_string());
+    Ok((Some(url), shown))
+}
+
+/// A text that is never shown; it may be empty.
+pub(super) fn secret(raw: &Raw) -> Parsed<SecretString> {
+    let text = as_text(raw).ok_or("must be text")?;
+    let shown = if text.is_empty() { "" } else { MASK };
+    Ok((SecretString::from(text), Value::String(shown.to_owned())))
 }
 
 /// A path below a service's address; a missing first slash is put there.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Value};
 
-use super::aliases::ALIASES;
+use super::aliases::{ALIASES, REDIS_HOST, REDIS_PORT};
 use super::error::{ConfigError, Origin};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -101,15 +101,32 @@ pub(super) fn aliases(variables: &BTreeMap<OsString, OsString>) -> Layer {
             None => continue,
             Some(value) => read_text(value),
         };
-        if matches!(&raw, Raw::Text(text) if text.trim().is_empty()) {
+        let Some(raw) = with_port(variable, raw, variables) else {
             continue;
-        }
+        };
         let origin = Origin::Alias(variable);
         layer
             .entry((*key).to_owned())
             .or_insert(Given { raw, origin });
     }
     layer
+}
+
+/// The value of a platform's variable, none where it is empty; Redis's host with its port.
+fn with_port(variable: &str, raw: Raw, variables: &BTreeMap<OsString, OsString>) -> Option<Raw> {
+    let Raw::Text(host) = &raw else {
+        return Some(raw);
+    };
+    if host.trim().is_empty() {
+        return None;
+    }
+    let port = variables.get(&OsString::from(REDIS_PORT)).map(read_text);
+    match port {
+        Some(Raw::Text(port)) if variable == REDIS_HOST && !port.trim().is_empty() => {
+            Some(Raw::Text(format!("{}:{}", host.trim(), port.trim())))
+        }
+        Some(Raw::Text(_) | Raw::NotUtf8 | Raw::Toml(_)) | None => Some(raw),
+    }
 }
 
 /// Our own variables, known or not.

@@ -43,11 +43,11 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use print::{Effective, Setting};
 pub use sections::{
-    Config, Engine, Http, Kafka, Limits, Localization, Log, Management, Mdms, Otp, Request, Retry,
-    Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,
+    Config, Engine, Http, Kafka, LimitRule, Limits, Localization, Log, Management, Mdms, Otp,
+    Request, Retry, Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,
 };
 pub use values::{
-    HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RetryDelay, ServiceUrl,
+    HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RedisUrl, RetryDelay, ServiceUrl,
 };
 
 use read::Reader;

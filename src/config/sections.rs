@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::values::{
-    HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RetryDelay, ServiceUrl,
+    HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RedisUrl, RetryDelay, ServiceUrl,
 };
 
 /// All settings. Nothing in it prints a secret.
@@ -154,6 +156,10 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// For how long an `Idempotency-Key` stands for its first request.
+    pub idempotency_window: Duration,
+    /// Idempotency keys in memory.
+    pub idempotency_entries: usize,
 }
 
 /// `[management]`
@@ -166,8 +172,39 @@ pub struct Management {
 /// `[limits]`
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// What sending limits do.
+    /// The most that any limit does.
     pub mode: LimitsMode,
+    /// One number and type.
+    pub number_type: LimitRule,
+    /// One number.
+    pub number: LimitRule,
+    /// One number over a day.
+    pub number_day: LimitRule,
+    /// Numbers that differ in their last four digits alone.
+    pub prefix: LimitRule,
+    /// One tenant.
+    pub tenant: LimitRule,
+    /// One client address.
+    pub address: LimitRule,
+    /// Keys and verdicts in memory, each.
+    pub entries: usize,
+    /// What instances share; `None`: nothing.
+    pub redis: Option<RedisUrl>,
+    /// One answer of Redis.
+    pub redis_timeout: Duration,
+    /// For the HMACs in Redis; empty: there is none.
+    pub key: SecretString,
+}
+
+/// One sending limit of `[limits]`.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitRule {
+    /// What it does by itself; `limits.mode` is its ceiling.
+    pub mode: LimitsMode,
+    /// Requests within the window; at least 1.
+    pub count: usize,
+    /// How long each counts, from the time it was received.
+    pub window: Duration,
 }
 
 /// `[users]`: egov-user.

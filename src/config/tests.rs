@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rstest::rstest;
 
-use super::aliases::ALIASES;
+use super::aliases::{ALIASES, REDIS_PORT};
 use super::layers::{defaults, variable_of};
 use super::*;
 
@@ -107,6 +107,7 @@ fn every_alias_stands_in_the_comment_of_its_key() {
     }
     let aliases = ALIASES
         .iter()
+        .chain(&[(REDIS_PORT, "limits.redis")])
         .map(|(n, k)| ((*n).to_owned(), (*k).to_owned()));
     assert_eq!(documented, aliases.collect());
 }
@@ -182,6 +183,11 @@ fn a_later_layer_wins_key_by_key() {
 )]
 #[case("EGOV_VALIDATION_CACHE_TTL_SECONDS", "0", "0")]
 #[case("EXPIRY_TIME_FOR_OTP", "3000", "3000")]
+#[case(
+    "SPRING_DATA_REDIS_HOST",
+    "redis.backbone",
+    r#""redis://redis.backbone""#
+)]
 #[case("IS_ENVIRONMENT_CENTRAL_INSTANCE", "TRUE", "true")]
 #[case("STATE_LEVEL_TENANTID_LENGTH", "2", "2")]
 #[case("STATE_SCHEMA_INDEX_POSITION_TENANTID", "0", "0")]
@@ -227,12 +233,29 @@ fn an_empty_variable_of_ours_switches_an_address_off() {
 }
 
 #[test]
-fn redis_variables_of_the_charts_are_let_be() {
-    let redis = [
-        ("SPRING_DATA_REDIS_HOST", "redis"),
-        ("SPRING_DATA_REDIS_PORT", "6379"),
+fn redis_has_the_charts_host_and_port() {
+    let both = [
+        ("SPRING_DATA_REDIS_HOST", "redis.backbone"),
+        ("SPRING_DATA_REDIS_PORT", "7000"),
     ];
-    assert!(load("", &redis).is_ok());
+    let (config, effective) = load("", &both).expect("all of it is valid");
+    let url = config.limits.redis.expect("there is one");
+    assert_eq!(url.expose(), "redis://redis.backbone:7000");
+    let origin = effective.origin("limits.redis").expect("it is read");
+    assert_eq!(origin.to_string(), "alias SPRING_DATA_REDIS_HOST");
+    let (config, _) = load("", &both[1..]).expect("a port alone means nothing");
+    assert!(config.limits.redis.is_none());
+}
+
+#[test]
+fn secrets_of_the_limits_are_not_printed() {
+    let file = "[limits]\nredis = \"redis://me:sesame@h:1/2\"\nkey = \"sesame\"\n";
+    let (config, effective) = load(file, &[]).expect("valid");
+    let printed = format!("{effective} {config:?}");
+    assert!(!printed.contains("sesame"), "{printed}");
+    assert!(printed.contains(r#"redis = "redis://***:***@h:1/2""#));
+    let wrong = wrong("limits.redis = \"http://me:sesame@h\"");
+    assert!(!wrong.contains("sesame"), "{wrong}");
 }
 
 #[rstest]
@@ -467,6 +490,11 @@ fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] li
     "kafka.security_protocol: is no setting of user-otp"
 )]
 #[case("redis.url = \"x\"", "redis.url: is no setting of user-otp")]
+#[case("limits.redis = \"redis://\"", "limits.redis: must have a host")]
+#[case(
+    "limits.redis = \"h:1/db\"",
+    "limits.redis: must have a database's number, or nothing, after the host"
+)]
 #[case("metrics = {}", "metrics: is no setting of user-otp")]
 #[case(
     "http = 8090",
@@ -504,14 +532,6 @@ fn a_wrong_value_is_named(#[case] file: &str, #[case] line: &str) {
 #[case(
     "[http]\nenabled = false\n[shutdown]\ndeadline = \"3s\"",
     "engine.drain: must be shorter than shutdown.deadline: nothing would be committed (default; shutdown.deadline: file my.toml, line 4)"
-)]
-#[case(
-    "[limits]\nmode = \"on\"",
-    "limits.mode: must be off: sending limits are not part of this version (file my.toml, line 2)"
-)]
-#[case(
-    "[limits]\nmode = \"shadow\"",
-    "limits.mode: must be off: sending limits are not part of this version (file my.toml, line 2)"
 )]
 #[case(
     "[management]\nport = 8090",

@@ -91,15 +91,7 @@ impl ServiceUrl {
 
 impl fmt::Display for ServiceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut masked = self.0.clone();
-        // Both fail only on addresses that cannot have a user, and those have none to mask.
-        if masked.password().is_some() {
-            let _ = masked.set_password(Some(MASK));
-        }
-        if !masked.username().is_empty() {
-            let _ = masked.set_username(MASK);
-        }
-        f.write_str(masked.as_str())
+        write_masked(&self.0, f)
     }
 }
 
@@ -107,6 +99,72 @@ impl fmt::Debug for ServiceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServiceUrl({self})")
     }
+}
+
+/// The address of Redis. `Debug` and `Display` mask a user name and a password in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(Url);
+
+impl RedisUrl {
+    /// Takes `redis://` and `rediss://` addresses, and bare `host` or `host:port`.
+    ///
+    /// # Errors
+    /// What is wrong with it; the text never quotes it, since it may carry a password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let bare = !text.contains("://");
+        let text = if bare {
+            format!("redis://{text}")
+        } else {
+            text.to_owned()
+        };
+        let url = Url::parse(&text).map_err(|problem| format!("is not a URL: {problem}"))?;
+        if !matches!(url.scheme(), "redis" | "rediss") {
+            return Err("must begin with redis:// or rediss://, or be host:port".to_owned());
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err("must have a host".to_owned());
+        }
+        let database = url.path().trim_matches('/');
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must have no query (?) and no fragment (#)".to_owned());
+        }
+        if !database.is_empty() && database.parse::<u16>().is_err() {
+            return Err("must have a database's number, or nothing, after the host".to_owned());
+        }
+        Ok(Self(url))
+    }
+
+    /// The whole address, with its password if there is one: do not print it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_masked(&self.0, f)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+/// An address without its user name and password.
+fn write_masked(url: &Url, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut masked = url.clone();
+    // Both fail only on addresses that cannot have a user, and those have none to mask.
+    if masked.password().is_some() {
+        let _ = masked.set_password(Some(MASK));
+    }
+    if !masked.username().is_empty() {
+        let _ = masked.set_username(MASK);
+    }
+    f.write_str(masked.as_str())
 }
 
 /// Free librdkafka properties. Any of them may be a secret, so `Debug` prints names alone.

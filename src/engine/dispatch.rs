@@ -17,7 +17,7 @@ use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 /// Starts handlers and passes on what they return.
 pub(crate) struct Dispatcher<H> {
     pub(crate) core: Arc<Core>,
-    handler: H,
+    handler: Arc<H>,
     runtime: Handle,
     pub(crate) tasks: TaskTracker,
     /// Bounded by the window: each request in it has one result.
@@ -28,7 +28,7 @@ pub(crate) struct Dispatcher<H> {
 impl<H: Handler> Dispatcher<H> {
     pub(crate) fn new(
         core: Arc<Core>,
-        handler: H,
+        handler: Arc<H>,
         runtime: Handle,
         notes: Sender<Note>,
         writer: Arc<Writer>,

@@ -40,7 +40,7 @@ use self::dispatch::Dispatcher;
 use self::output::Writer;
 use self::record::{Origin, Reading};
 use self::state::Bounds;
-use self::transaction::{Committer, Note};
+use self::transaction::{Committer, GiveBack, Note};
 use self::vitals::Vitals;
 use crate::clock::Clock;
 use crate::handler::Handler;
@@ -269,12 +269,18 @@ impl Engine {
             .create_with_context(callbacks)
             .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
         let consumer = Arc::new(consumer);
+        let handler = Arc::new(handler);
+        let give_back: GiveBack = {
+            let handler = Arc::clone(&handler);
+            Box::new(move |charge| handler.give_back(charge))
+        };
         // Before the first record is taken: finding the coordinators takes half a second.
         let committer = Committer::new(
             Arc::clone(&core),
             Arc::clone(&consumer),
             Arc::clone(&writer),
             from_handlers,
+            give_back,
             patience,
         )?;
         let dispatcher = Arc::new(Dispatcher::new(

@@ -161,7 +161,7 @@ impl Writer {
         push(&mut headers, headers::SOURCE, &envelope.source);
         push(&mut headers, headers::RECEIVED, envelope.received.0);
         push(&mut headers, headers::ATTEMPT, attempts(request));
-        if envelope.charged {
+        if envelope.context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
         }
         push_failure(&mut headers, setback.code, setback.stage, request, now);

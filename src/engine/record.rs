@@ -15,6 +15,7 @@ use crate::clock::EpochMs;
 use crate::domain::request::{DecodeError, Submission};
 use crate::egov::Queue;
 use crate::handler::Context;
+use crate::limits::{Charge, Source};
 
 /// Where a record is: `topic-partition-offset` in text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -162,8 +163,6 @@ pub struct Envelope {
     pub received: EpochMs,
     /// Tries before this one.
     pub tries_before: u32,
-    /// Whether sending limits were charged.
-    pub charged: bool,
     /// When its first try failed.
     pub first_failed: Option<EpochMs>,
     /// What the services get to see of it.
@@ -266,18 +265,26 @@ impl Envelope {
             .and_then(|number| u32::try_from(number).ok());
         let of_a_job = replay_id.is_some() || origin == Origin::Jobs;
         let handed_on = matches!(origin, Origin::Accepted | Origin::Retry(_));
+        let event_id = id(headers::EVENT_ID).unwrap_or_else(|| source.to_string());
+        let door = if of_a_job {
+            Door::Job
+        } else if source.topic == reading.accepted {
+            Door::Http
+        } else {
+            Door::Stream
+        };
+        let charge = match door {
+            Door::Job => Charge::never(),
+            // The door may have charged it under this id before it handed it over.
+            Door::Http => Charge::due(Source::new(&event_id), received),
+            Door::Stream => Charge::due(Source::new(&source.to_string()), received),
+        };
+        let charged = handed_on && record.header(headers::CHARGED).is_some();
         Self {
-            event_id: id(headers::EVENT_ID).unwrap_or_else(|| source.to_string()),
-            door: if of_a_job {
-                Door::Job
-            } else if source.topic == reading.accepted {
-                Door::Http
-            } else {
-                Door::Stream
-            },
+            event_id,
+            door,
             received,
             tries_before: tries.filter(|_| handed_on).unwrap_or(0),
-            charged: handed_on && record.header(headers::CHARGED).is_some(),
             first_failed: kept_time(headers::FIRST_FAILED).filter(|_| retried),
             context: Context {
                 deadline,
@@ -285,6 +292,7 @@ impl Envelope {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: if of_a_job { Queue::Job } else { Queue::Live },
+                charge: if charged { charge.already() } else { charge },
             },
             source,
         }
@@ -336,7 +344,11 @@ mod tests {
         assert_eq!(envelope.source.to_string(), "requests-3-42");
         assert_eq!(envelope.event_id, "requests-3-42");
         assert_eq!(
-            (envelope.tries_before, envelope.charged, envelope.door),
+            (
+                envelope.tries_before,
+                envelope.context.charge.is_done(),
+                envelope.door
+            ),
             (0, false, Door::Stream)
         );
         assert_eq!(
@@ -403,6 +415,18 @@ mod tests {
             (envelope.tries_before, envelope.first_failed, envelope.door),
             (2, Some(EpochMs(810_000)), Door::Http)
         );
+    }
+
+    #[test]
+    fn only_our_own_topics_say_that_a_request_was_charged() {
+        let charged = |origin| {
+            read(origin, "t", 990_000, &[("otp-charged", "true")])
+                .context
+                .charge
+                .is_done()
+        };
+        assert!(charged(Origin::Accepted) && charged(Origin::Retry(Duration::from_secs(5))));
+        assert!(!charged(Origin::Requests) && !charged(Origin::Jobs));
     }
 
     #[test]

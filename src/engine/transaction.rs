@@ -36,6 +36,7 @@ use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
 use super::tag::Found;
+use crate::limits::Charge;
 use crate::metrics::TransactionEnd;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 
@@ -68,6 +69,9 @@ const OFFSETS_EVERY: Duration = Duration::from_secs(1);
 /// After an abort, so that a rebalance or a failing topic is not met in a busy loop.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
+/// Gives back what the sending limits charged.
+pub(crate) type GiveBack = Box<dyn Fn(&Charge) + Send>;
+
 pub(crate) struct Committer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
@@ -75,6 +79,7 @@ pub(crate) struct Committer {
     notes: Receiver<Note>,
     producers: Producers,
     producer: Option<Transactions>,
+    give_back: GiveBack,
     /// Results in the order they came.
     queue: VecDeque<Finished>,
     /// How many go into the next transaction.
@@ -97,6 +102,7 @@ impl Committer {
         consumer: Arc<Consumer>,
         writer: Arc<Writer>,
         notes: Receiver<Note>,
+        give_back: GiveBack,
         patience: Duration,
     ) -> Result<Self, EngineError> {
         let cap = core.settings.batch;
@@ -116,6 +122,7 @@ impl Committer {
             notes,
             producers,
             producer: Some(producer),
+            give_back,
             queue: VecDeque::new(),
             cap,
             offsets_committed: Instant::now(),
@@ -333,6 +340,24 @@ impl Committer {
         Some((metadata, commits))
     }
 
+    /// A dead letter is our failure, not the citizen's: it costs them nothing of their limits.
+    fn give_back_failed(&self, finished: &[Finished]) {
+        for Finished {
+            ticket, outcome, ..
+        } in finished
+        {
+            let charge = &ticket.request.envelope.context.charge;
+            match outcome {
+                Outcome::DeadLettered(_) if charge.is_done() => (self.give_back)(charge),
+                Outcome::Published(_)
+                | Outcome::Rejected(_)
+                | Outcome::Limited(_)
+                | Outcome::DeadLettered(_)
+                | Outcome::Retried(_) => {}
+            }
+        }
+    }
+
     fn committed(&mut self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
         self.waits_for.retain(|topic| {
             let written = batch.iter().any(|finished| finished.writes_to(topic));
@@ -342,6 +367,7 @@ impl Committer {
             !written
         });
         self.count(batch);
+        self.give_back_failed(batch);
         let mut shared = self.core.lock();
         shared
             .state
@@ -482,6 +508,7 @@ impl Committer {
                 let done: Vec<Finished> = done;
                 if !done.is_empty() {
                     self.count(&done);
+                    self.give_back_failed(&done);
                     tracing::info!(
                         results = done.len(),
                         "the transaction had gone through after all"

@@ -72,6 +72,25 @@ impl Answer {
         Self::Limited(limited.retry_after)
     }
 
+    /// Whether a request that was begun ends so through no fault of its own, and nothing is sent.
+    pub(super) fn is_our_failure(&self) -> bool {
+        match self {
+            Self::Refused | Self::Withdrawn | Self::Defect => true,
+            Self::Created
+            | Self::Rejected(_)
+            | Self::Unreadable
+            | Self::Limited(_)
+            | Self::Unconfirmed
+            | Self::Busy
+            | Self::Slow
+            | Self::CutOff
+            | Self::TooLarge
+            | Self::WrongType
+            | Self::NotFound
+            | Self::WrongMethod => false,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Created => StatusCode::CREATED,

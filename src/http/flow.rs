@@ -24,6 +24,7 @@ use crate::engine::door::records::{Result as DoorResult, Visit};
 use crate::engine::door::{Confirmation, Outbox};
 use crate::engine::headers;
 use crate::handler::{Context, Handler};
+use crate::limits::{Charge, Source};
 use crate::outcome::Outcome;
 
 /// With a transaction open for this long, a request would create an OTP that cannot be sent.
@@ -94,8 +95,8 @@ impl<H: Handler> Flow<H> {
         let number = submission.mobile().unwrap_or_default().as_bytes();
         let id = |name: &str| headers::clean_id(headers.get(name)?.as_bytes(), number);
         let received = self.clock.now();
+        let event_id = uuid::Uuid::new_v4().to_string();
         Visit {
-            event_id: uuid::Uuid::new_v4().to_string(),
             received,
             context: Context {
                 deadline: received.plus(self.lifetime),
@@ -103,11 +104,11 @@ impl<H: Handler> Flow<H> {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: Queue::Live,
+                charge: Charge::due(Source::new(&event_id), received),
             },
+            event_id,
             body,
             submission,
-            // This version has no limits to charge.
-            charged: false,
         }
     }
 
@@ -116,13 +117,18 @@ impl<H: Handler> Flow<H> {
             HttpAnswers::Platform => self.handle(&visit).await,
             HttpAnswers::Uniform => self.admit(&visit).await,
         };
-        match result {
+        let charge = visit.context.charge.clone();
+        let answer = match result {
             Ok(result) => {
                 let receipt = self.outbox.submit(visit, result);
                 confirmed(receipt.confirm(self.confirm_timeout).await)
             }
             Err(answer) => answer,
+        };
+        if answer.is_our_failure() && charge.is_done() {
+            self.handler.give_back(&charge);
         }
+        answer
     }
 
     /// What is to be written for a request, or its answer.

@@ -24,11 +24,14 @@ mod http_hostile;
 mod http_load;
 mod kafka;
 mod leaks;
+mod limits;
 mod management;
 mod offsets;
 mod process;
 mod proxy;
 mod rebalance;
+#[path = "../shared/server.rs"]
+mod redis_server;
 mod request;
 mod secure;
 mod sizes;

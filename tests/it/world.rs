@@ -216,6 +216,8 @@ impl World {
             ("USERS__URL", url.clone()),
             ("OTP__URL", format!("{url}/otp")),
             ("LOCALIZATION__URL", url),
+            // Most tests ask for one number again and again.
+            ("LIMITS__MODE", "off".to_owned()),
             ("HTTP__PORT", "0".to_owned()),
             // A busy machine is no outage.
             ("HTTP__BUDGET", "20s".to_owned()),

@@ -26,8 +26,6 @@ pub struct Visit {
     pub submission: Submission,
     /// What goes with it, its deadline among it.
     pub context: Context,
-    /// Whether sending limits were charged.
-    pub charged: bool,
 }
 
 /// What is to be written for a request, in one transaction.
@@ -73,7 +71,7 @@ impl Writer {
         let mut headers = ids_of(&visit.event_id, context);
         push(&mut headers, headers::DEADLINE, context.deadline.0);
         push(&mut headers, headers::ATTEMPT, tries);
-        if visit.charged {
+        if context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
         }
         if let Some(tenant) = &context.tenant_header {
@@ -122,6 +120,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::egov::Queue;
+    use crate::limits::{Charge, Source};
     use crate::notification::Notification;
 
     const BODY: &str =
@@ -139,8 +138,8 @@ mod tests {
                 traceparent: Some("00-1".into()),
                 tenant_header: Some("pb".into()),
                 queue: Queue::Live,
+                charge: Charge::due(Source::new("8f14e45f"), EpochMs(1_000)),
             },
-            charged: false,
         }
     }
 
@@ -170,10 +169,8 @@ mod tests {
     #[test]
     fn a_request_is_handed_over_as_it_came() {
         let handed = Result::HandedOver { tries: 1 };
-        let charged = Visit {
-            charged: true,
-            ..visit()
-        };
+        let mut charged = visit();
+        charged.context.charge = charged.context.charge.already();
         assert_eq!(
             shown(&writer().write(&charged, &handed, EpochMs(2_000))),
             [format!(

@@ -22,6 +22,7 @@ use crate::config::KafkaProperties;
 use crate::domain::request::Submission;
 use crate::egov::Queue;
 use crate::handler::Context;
+use crate::limits::Charge;
 use crate::notification::Notification;
 use crate::outcome::Published;
 
@@ -116,8 +117,8 @@ fn visit(event_id: &str, deadline: EpochMs) -> Visit {
             traceparent: None,
             tenant_header: None,
             queue: Queue::Live,
+            charge: Charge::never(),
         },
-        charged: false,
     }
 }
 

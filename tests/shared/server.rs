@@ -1,0 +1,99 @@
+//! A real Redis of a test's own, for what cannot be done to a shared one: kill it, freeze it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Debian's `redis-server`, on a free port, without a disk; gone when dropped.
+pub(crate) struct Redis {
+    port: u16,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        // Somebody else may take the port between our asking for a free one and its using it.
+        for _ in 0..10 {
+            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = free.local_addr().expect("an address").port();
+            drop(free);
+            let mut child = spawn(port, &dir);
+            if answers(port, &mut child) {
+                return Self {
+                    port,
+                    child,
+                    _dir: dir,
+                };
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    /// As `limits.redis` has it.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("it is our child");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(port: u16, dir: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is there: scripts/test installs it")
+}
+
+/// Waits for an answer; false: it has ended.
+fn answers(port: u16, child: &mut Child) -> bool {
+    let deadline = Instant::now() + DEADLINE;
+    while Instant::now() < deadline {
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            let mut answer = [0; 5];
+            let asked = stream.write_all(b"PING\r\n");
+            if asked.and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer == *b"+PONG" {
+                return true;
+            }
+        }
+        if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
