@@ -118,7 +118,7 @@ impl<H: Handler> Flow<H> {
         };
         match result {
             Ok(result) => {
-                let receipt = self.outbox.submit(visit, result);
+                let mut receipt = self.outbox.submit(visit, result);
                 confirmed(receipt.confirm(self.confirm_timeout).await)
             }
             Err(answer) => answer,
