@@ -210,7 +210,7 @@ impl World {
             ("LOCALIZATION__URL", url),
             ("HTTP__PORT", "0".to_owned()),
             // A busy machine is no outage.
-            ("HTTP__BUDGET", "20s".to_owned()),
+            ("HTTP__BUDGET", "5s".to_owned()),
             ("HTTP__CONFIRM_TIMEOUT", "20s".to_owned()),
             ("SHUTDOWN__DEADLINE", "60s".to_owned()),
             ("MANAGEMENT__PORT", "0".to_owned()),
