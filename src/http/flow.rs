@@ -120,7 +120,7 @@ impl<H: Handler> Flow<H> {
         let charge = visit.context.charge.clone();
         let answer = match result {
             Ok(result) => {
-                let receipt = self.outbox.submit(visit, result);
+                let mut receipt = self.outbox.submit(visit, result);
                 confirmed(receipt.confirm(self.confirm_timeout).await)
             }
             Err(answer) => answer,

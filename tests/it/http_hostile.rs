@@ -262,7 +262,9 @@ fn a_client_that_never_reads_does_not_hold_up_the_end() {
         Setup::default()
             .set("HTTP__BODY_TIMEOUT", "1s")
             .set("HTTP__BUDGET", "1s")
-            .set("HTTP__CONFIRM_TIMEOUT", "1s"),
+            .set("HTTP__CONFIRM_TIMEOUT", "1s")
+            // The end does not wait for this.
+            .set("HTTP__IDLE_TIMEOUT", "10m"),
     );
     let mut process = world.start("a");
     let mut deaf = Client::connect(&process);

@@ -32,8 +32,9 @@ struct Load {
 }
 
 impl Load {
-    /// Asks again and again, over a few connections, until told to stop or nobody listens.
+    /// Asks again and again, over a few connections, while `meanwhile` runs and somebody listens.
     fn run(&self, port: u16, meanwhile: impl FnOnce()) {
+        self.stop.store(false, Ordering::SeqCst);
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
                 scope.spawn(|| {
@@ -44,6 +45,7 @@ impl Load {
                     }
                 });
             }
+            let _end = End(&self.stop);
             meanwhile();
         });
     }
@@ -133,6 +135,15 @@ impl Load {
             seen.values().filter(|answer| created(answer)).count(),
             sms.len()
         );
+    }
+}
+
+/// Ends the load, also when a test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -245,7 +256,6 @@ fn while_kafka_stands_still_nothing_is_claimed_and_it_recovers_by_itself() {
         });
         broker.thaw();
         load.wait_for_created(50);
-        load.stop.store(true, Ordering::SeqCst);
     });
     load.assert_kept(&world);
 }

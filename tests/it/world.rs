@@ -220,7 +220,7 @@ impl World {
             ("LIMITS__MODE", "off".to_owned()),
             ("HTTP__PORT", "0".to_owned()),
             // A busy machine is no outage.
-            ("HTTP__BUDGET", "20s".to_owned()),
+            ("HTTP__BUDGET", "5s".to_owned()),
             ("HTTP__CONFIRM_TIMEOUT", "20s".to_owned()),
             ("SHUTDOWN__DEADLINE", "60s".to_owned()),
             ("MANAGEMENT__PORT", "0".to_owned()),

@@ -204,11 +204,13 @@ impl Committer {
         *self.shared.opened.lock() = None;
     }
 
-    /// Puts back what is still waited for, before everything else.
+    /// Puts back what is still waited for, before everything else; nothing of it was written.
     fn repeat(&mut self, batch: Vec<Entry>) {
         for entry in batch.into_iter().rev() {
             if entry.claim.repeat() {
                 self.queue.push_front(entry);
+            } else {
+                entry.answer(Confirmation::Withdrawn);
             }
         }
         std::thread::park_timeout(PAUSE);

@@ -219,7 +219,7 @@ impl Outbox {
 impl Receipt {
     /// Waits until the result is committed, for at most `patience`; what has not begun by then is
     /// withdrawn.
-    pub async fn confirm(mut self, patience: Duration) -> Confirmation {
+    pub async fn confirm(&mut self, patience: Duration) -> Confirmation {
         match tokio::time::timeout(patience, &mut self.confirmation).await {
             Ok(Ok(confirmation)) => confirmation,
             // The time is over, or the committer has dropped it.
@@ -228,6 +228,14 @@ impl Receipt {
                 GivenUp::Begun => Confirmation::Unconfirmed,
             },
         }
+    }
+
+    /// What became of a result after all whose time was over, for whoever asks again; still
+    /// unconfirmed where nobody will ever know.
+    pub async fn late(mut self) -> Confirmation {
+        self.claim.give_up();
+        let late = (&mut self.confirmation).await;
+        late.unwrap_or(Confirmation::Unconfirmed)
     }
 }
 

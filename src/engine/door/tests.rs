@@ -167,12 +167,12 @@ async fn what_failed_before_its_commit_is_repeated_while_it_is_waited_for(
 async fn what_was_not_begun_is_withdrawn_and_never_sent() {
     let world = World::new();
     world.kafka.broker_down(1).expect("it goes down");
-    let begun = world.publish("begun");
+    let mut begun = world.publish("begun");
     let outbox = world.door.outbox();
     while outbox.open_for().is_none() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let waiting = world.publish("waiting");
+    let mut waiting = world.publish("waiting");
     let short = Duration::from_millis(50);
     assert_eq!(begun.confirm(short).await, Confirmation::Unconfirmed);
     assert_eq!(waiting.confirm(short).await, Confirmation::Withdrawn);
@@ -181,6 +181,8 @@ async fn what_was_not_begun_is_withdrawn_and_never_sent() {
     let after = world.publish("after").confirm(PATIENCE).await;
     assert_eq!(after, Confirmation::Committed);
     let sent = world.sent("sms");
+    let known = begun.late().await;
+    assert_eq!(known == Confirmation::Committed, sent.contains_key("begun"));
     assert!(
         !sent.contains_key("waiting") && !sent.contains_key("gone"),
         "{sent:?}"
@@ -193,7 +195,7 @@ async fn a_result_past_its_deadline_is_not_sent() {
     let world = World::new();
     let late = visit("late", EpochMs(0));
     let result = DoorResult::HandedOver { tries: 1 };
-    let receipt = world.door.outbox().submit(late, result);
+    let mut receipt = world.door.outbox().submit(late, result);
     assert_eq!(receipt.confirm(PATIENCE).await, Confirmation::Withdrawn);
     assert_eq!(world.sent("accepted"), once(&[]));
 }
@@ -209,8 +211,8 @@ async fn a_record_that_its_topic_never_takes_fails_alone() {
         email: None,
         code: None,
     });
-    let large = world.submit("large", large);
-    let small = world.publish("small");
+    let mut large = world.submit("large", large);
+    let mut small = world.publish("small");
     assert_eq!(large.confirm(PATIENCE).await, Confirmation::TooLarge);
     assert_eq!(small.confirm(PATIENCE).await, Confirmation::Committed);
 }
@@ -241,7 +243,7 @@ async fn a_topic_that_is_forbidden_costs_the_email_or_the_way(
 #[tokio::test]
 async fn it_ends_when_it_is_told_to() {
     let world = World::new();
-    let receipt = world.publish("last");
+    let mut receipt = world.publish("last");
     let door = world.door;
     let drained = tokio::task::spawn_blocking(move || door.shut_down(PATIENCE)).await;
     assert_eq!(
