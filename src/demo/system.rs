@@ -121,6 +121,8 @@ fn settings(cluster: &Cluster, services: &str, log: &str) -> Vec<(String, String
         ("RETRY__DELAYS", "500ms,1s".to_owned()),
         ("REQUEST__LIFETIME", "1m".to_owned()),
         ("REQUEST__MIN_LIFE", "5s".to_owned()),
+        // Who stays asks for the same few people again and again.
+        ("LIMITS__MODE", "shadow".to_owned()),
         ("USERS__URL", services.to_owned()),
         ("OTP__URL", format!("{services}/otp")),
         ("LOCALIZATION__URL", services.to_owned()),

@@ -1,5 +1,7 @@
 //! The limits in this process's memory: pure. One request is charged to all limits, or to none.
 
+use std::num::NonZeroU64;
+
 use super::window::{Charges, Rule};
 use crate::bounded::Bounded;
 use crate::clock::EpochMs;
@@ -35,7 +37,7 @@ pub(crate) struct Subject {
     /// Its source.
     pub(crate) source: u64,
     /// Its key for each rule, in their order; none where the limit does not concern it.
-    pub(crate) keys: Vec<Option<u64>>,
+    pub(crate) keys: Box<[Option<NonZeroU64>]>,
     /// When it was received.
     pub(crate) received: EpochMs,
 }
@@ -54,7 +56,7 @@ pub(crate) struct Memory {
 struct Kept {
     verdict: Verdict,
     /// What was charged.
-    keys: Vec<Option<u64>>,
+    keys: Box<[Option<NonZeroU64>]>,
     received: EpochMs,
 }
 
@@ -95,7 +97,7 @@ impl Memory {
             return;
         };
         for (charges, key) in self.charges.iter_mut().zip(kept.keys) {
-            if let Some(charges) = key.and_then(|key| charges.get_mut(key)) {
+            if let Some(charges) = key.and_then(|key| charges.get_mut(key.get())) {
                 charges.remove(kept.received);
             }
         }
@@ -104,7 +106,7 @@ impl Memory {
     fn judge(&self, subject: &Subject) -> Judged {
         let (mut judging, mut shadows) = (Judging::default(), Vec::new());
         for ((rule, charges), key) in self.rules.iter().zip(&self.charges).zip(&subject.keys) {
-            let Some(charges) = key.and_then(|key| charges.get(key)) else {
+            let Some(charges) = key.and_then(|key| charges.get(key.get())) else {
                 continue;
             };
             let full = charges.full(rule, subject.received);
@@ -128,11 +130,13 @@ impl Memory {
         let received = subject.received;
         let keys = match verdict {
             Verdict::Taken => subject.keys,
-            Verdict::Refused { .. } => Vec::new(),
+            Verdict::Refused { .. } => Box::default(),
         };
-        for ((rule, table), key) in self.rules.iter().zip(&mut self.charges).zip(&keys) {
+        for ((rule, table), key) in self.rules.iter().zip(&mut self.charges).zip(keys.iter()) {
             table.forget_old(now);
-            let Some(key) = *key else { continue };
+            let Some(key) = key.map(NonZeroU64::get) else {
+                continue;
+            };
             let mut charges = table.remove(key).unwrap_or_default();
             charges.add(rule, received, now);
             let last = charges.last().unwrap_or(received);
@@ -199,7 +203,7 @@ mod tests {
     fn subject(source: u64, keys: &[u64], received: i64) -> Subject {
         Subject {
             source,
-            keys: keys.iter().copied().map(Some).collect(),
+            keys: keys.iter().map(|key| NonZeroU64::new(*key + 1)).collect(),
             received: EpochMs(received),
         }
     }
@@ -290,7 +294,7 @@ mod tests {
         for source in 0..3 {
             let subject = Subject {
                 source,
-                keys: vec![None],
+                keys: [None].into(),
                 received: EpochMs(0),
             };
             assert_eq!(memory.charge(subject, EpochMs(0)).verdict, Verdict::Taken);

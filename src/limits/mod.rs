@@ -25,6 +25,7 @@ mod window;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -270,7 +271,7 @@ impl Inner {
     fn subject(&self, source: Source, request: &OtpRequest, charge: &Charge) -> Subject {
         let keys = self.rules.iter().map(|rule| {
             let key = key(rule.limit, request, charge.address)?;
-            Some(self.hasher.hash_one(key))
+            Some(NonZeroU64::new(self.hasher.hash_one(key)).unwrap_or(NonZeroU64::MIN))
         });
         Subject {
             source: self.hash(source),

@@ -26,31 +26,27 @@ pub(super) async fn charge(
     keys: &[Option<String>],
     received: EpochMs,
 ) -> Option<Judged> {
-    let concerned: Vec<(&Rule, &String)> = rules
-        .iter()
-        .zip(keys)
-        .filter_map(|(rule, key)| Some((rule, key.as_ref()?)))
-        .collect();
     let lateness = rules.first()?.lateness;
     let (kept_under, name) = names(store, source);
+    let concerned = rules
+        .iter()
+        .zip(keys)
+        .filter_map(|(rule, key)| Some((rule, key.as_ref()?)));
     let mut keys = vec![kept_under];
     let mut args = vec![received.0.to_string(), name, ms(lateness)];
-    for (rule, key) in &concerned {
-        keys.push((*key).clone());
+    for (rule, key) in concerned {
+        keys.push(key.clone());
+        args.push(rule.limit.as_str().to_owned());
         args.push(u8::from(rule.refuses).to_string());
         args.push(rule.count.to_string());
         args.push(ms(rule.window));
         args.push(rule.most().to_string());
     }
     let answer = store.ask(&CHARGE, &keys, &args).await?;
-    let limit = |place: &str| {
-        let place: usize = place.parse().ok()?;
-        Some(concerned.get(place.checked_sub(1)?)?.0.limit)
-    };
     let [again, refused_by, until, shadows @ ..] = answer.as_slice() else {
         return None;
     };
-    let verdict = match limit(refused_by) {
+    let verdict = match Limit::from_word(refused_by) {
         None => Verdict::Taken,
         Some(limit) => Verdict::Refused {
             limit,
@@ -59,7 +55,10 @@ pub(super) async fn charge(
     };
     Some(Judged {
         verdict,
-        shadows: shadows.iter().filter_map(|place| limit(place)).collect(),
+        shadows: shadows
+            .iter()
+            .filter_map(|word| Limit::from_word(word))
+            .collect(),
         again: again == "1",
     })
 }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::clock::EpochMs;
 use crate::outcome::Limit;
 
@@ -36,9 +38,9 @@ impl Rule {
     }
 }
 
-/// When a key was charged, in order.
+/// When a key was charged, in order; most keys are charged once or twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Charges(Vec<EpochMs>);
+pub(crate) struct Charges(SmallVec<[EpochMs; 2]>);
 
 impl Charges {
     /// Whether one more at `at` is one too many.
@@ -140,7 +142,7 @@ mod tests {
         for at in [0, 10, 330] {
             charges.add(&rule(1), EpochMs(at), EpochMs(at));
         }
-        assert_eq!(charges.0, [EpochMs(10), EpochMs(330)]);
+        assert_eq!(charges.0.as_slice(), [EpochMs(10), EpochMs(330)]);
         for at in 0..100 {
             charges.add(&rule(1), EpochMs(340 + at), EpochMs(340 + at));
         }

@@ -313,3 +313,24 @@ fn a_redis_that_does_not_let_us_write_is_away() {
         assert_eq!(limits.health(), Health::Redis);
     });
 }
+
+#[test]
+fn what_an_address_was_refused_stays_refused_where_the_address_is_not_known() {
+    let redis = Redis::start();
+    run(async {
+        let settings = [("LIMITS__ADDRESS", "on"), ("LIMITS__ADDRESS_COUNT", "1")];
+        let limits = instance(&sharing(&redis, "address", &settings), &clock()).await;
+        let due = |source| Charge::due(Source::new(source), EpochMs(START));
+        let at_the_door = |source| due(source).from_address(Some([203, 0, 113, 7].into()));
+        let (one, other) = (
+            request(NUMBER, RequestType::Login),
+            request("9876543211", RequestType::Login),
+        );
+        assert_eq!(limits.charge(&one, &at_the_door("1")).await, Ok(()));
+        let second = limits.charge(&other, &at_the_door("2")).await;
+        assert_eq!(second, refused(Limit::Address, 600));
+        // Handed over by a door that gave up before it had the answer.
+        let on_the_stream = limits.charge(&other, &due("2")).await;
+        assert_eq!(on_the_stream, refused(Limit::Address, 600));
+    });
+}
