@@ -218,3 +218,22 @@ pub fn watch(vitals: Arc<Vitals>) {
         tracing::warn!(%error, "no watchdog");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_poll_interval_is_the_one_that_health_goes_by() {
+        let interval = |variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let (config, _) = Config::load(None, variables).expect("right settings");
+            connection(&config).max_poll_interval()
+        };
+        assert_eq!(interval(&[]), Duration::from_secs(120));
+        let longer = [("USER_OTP__KAFKA__MAX_POLL_INTERVAL_MS", "300000")];
+        assert_eq!(interval(&longer), Duration::from_secs(300));
+    }
+}

@@ -7,6 +7,8 @@ use serde_json::Value;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, Text, User};
 use user_otp::engine::admin::Admin;
+use user_otp::health::Group;
+use user_otp::management::GroupWatch;
 use user_otp::metrics::{ALL, Kind};
 
 use crate::broker::Broker;
@@ -414,6 +416,16 @@ fn the_members_of_a_group_are_the_live_engines() {
     let mut a = world.start("a");
     let b = world.start("b");
     assert_eq!(members(), 2);
+    let look = |classic| {
+        let watch = GroupWatch::new(admin.clone(), world.name.clone(), classic);
+        runtime.block_on(watch.look())
+    };
+    assert_eq!(look(true), Group::Members(2));
+    assert_eq!(
+        look(false),
+        Group::Untold,
+        "the newer protocol does not say"
+    );
     assert!(a.terminate().success());
     wait_until("one is left", || members() == 1);
     drop(b);
