@@ -357,4 +357,18 @@ mod tests {
         caller.join().expect("the caller ends");
         assert_eq!(vitals.call_age(), None, "nothing is under way any more");
     }
+
+    #[test]
+    fn an_operators_poll_interval_is_the_one_that_health_goes_by() {
+        let interval = |variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let (config, _) = Config::load(None, variables).expect("right settings");
+            connection(&config).max_poll_interval()
+        };
+        assert_eq!(interval(&[]), Duration::from_secs(120));
+        let longer = [("USER_OTP__KAFKA__MAX_POLL_INTERVAL_MS", "300000")];
+        assert_eq!(interval(&longer), Duration::from_secs(300));
+    }
 }

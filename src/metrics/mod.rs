@@ -1,4 +1,4 @@
-//! The metrics of a process; which there are says [`list`]. Nothing else names the metrics' library,
+//! The metrics of a process; which there are says [`ALL`]. Nothing else names the metrics' library,
 //! and there is no global registry: a [`Metrics`] goes in as an argument.
 //!
 //! Counters and histograms are recorded where things happen, by an atomic or a lock that nobody
