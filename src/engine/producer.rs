@@ -178,7 +178,8 @@ impl Transactions {
                     outgoing = back;
                     self.producer.poll(Duration::from_millis(5));
                 }
-                Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
+                // It need not be tried to be known.
+                Some(code) if is_record_fault(code) || is_topic_fault(code) => {
                     self.producer.context().fail(Undelivered {
                         result,
                         topic: record.topic.to_string(),
