@@ -454,7 +454,6 @@ fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
     let mut process = world.start("a");
     world.assert_works("9876522751", "before");
     world.kafka.delete_topics(&[&world.topics.sms]);
-    // Until the service has heard of it, what is sent is lost with the topic.
     wait_until("the topic is gone", || {
         world.kafka.partitions(&world.topics.sms).is_empty()
     });
@@ -478,6 +477,7 @@ fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
     );
     world.kafka.create_topic(&world.topics.sms, 2, &[]);
     assert_eq!(world.wait_for_outcome("held").summary(), "published");
+    // The first one went with the topic.
     assert_eq!((world.sms().len(), world.dead_letters().len()), (1, 0));
     assert!(process.is_running(), "it needed no restart");
 }

@@ -237,19 +237,23 @@ fn with_tls_a_password_and_the_listed_permissions_every_end_is_reached() {
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_authority_end_the_start_with_a_sentence() {
+fn a_wrong_password_authority_or_protocol_ends_the_start_with_a_sentence() {
     let secured = Secured::shared();
     let world = secured.world();
     let wrong = "incorrect-horse-battery-staple";
     world.keep_secret(wrong);
     let stranger = secured.authority("stranger");
-    for (setting, value, word) in [
+    let mistakes = [
         ("KAFKA__SASL_PASSWORD", wrong, "sasl.password"),
         ("KAFKA__SSL_CA_LOCATION", &stranger, "ssl.ca.location"),
-    ] {
+        ("KAFKA__SECURITY_PROTOCOL", "PLAINTEXT", "security.protocol"),
+    ];
+    let processes = mistakes.map(|(setting, value, word)| {
         let settings = [(setting, value), ("KAFKA__STARTUP_TIMEOUT", "15s")];
-        let mut process = world.spawn_with("a", &settings);
-        assert_eq!(process.wait_ended().code(), Some(1), "{setting}");
+        (world.spawn_with(word, &settings), word)
+    });
+    for (mut process, word) in processes {
+        assert_eq!(process.wait_ended().code(), Some(1), "{word}");
         let said = process.output.text();
         let last = said.lines().last().unwrap_or_default();
         assert!(last.contains(word), "it names {word} at its end:\n{said}");
