@@ -6,7 +6,7 @@
 //! a topic made by a typing error has the wrong figures and hides the mistake.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -14,21 +14,15 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
-use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
-use super::clients::log_line;
+use super::reach::{Probe, Refusal, Unreached};
 use crate::topics::{Found, TopicSpec};
 
 /// How often the cluster is asked again for what is not there yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-
-/// How often librdkafka is asked why no broker answers.
-const ASK_WHY: Duration = Duration::from_secs(1);
 
 /// A client for a cluster's administration. Cloning is cheap: it shares the connections.
 #[derive(Clone)]
@@ -75,68 +69,6 @@ pub enum AdminError {
     },
 }
 
-/// Why a broker did not take us.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// SASL.
-    #[error(
-        "the brokers refuse the credentials: check kafka.\"sasl.mechanism\", \"sasl.username\" and \"sasl.password\" \
-         ({0})"
-    )]
-    Credentials(String),
-    /// TLS.
-    #[error(
-        "TLS with the brokers fails: check kafka.\"security.protocol\", \"ssl.ca.location\" and the certificates ({0})"
-    )]
-    Tls(String),
-}
-
-/// Notes the first refusal. librdkafka tries again for ever, and says only so why.
-#[derive(Default)]
-struct Refusals(OnceLock<Refusal>);
-
-impl ClientContext for Refusals {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_line(facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let reason = reason.to_owned();
-        let refusal = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Authentication) => Refusal::Credentials(reason),
-            Some(RDKafkaErrorCode::SSL) => Refusal::Tls(reason),
-            Some(_) | None => return,
-        };
-        // The first one counts.
-        let _ = self.0.set(refusal);
-    }
-}
-
-impl ProducerContext for Refusals {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}
-
-/// Waits until a broker answers. A producer asks, because an admin client cannot be polled for what
-/// librdkafka has to say.
-fn reach(probe: &BaseProducer<Refusals>, timeout: Duration) -> Result<(), AdminError> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Err(error) = probe.client().fetch_metadata(None, left.min(ASK_WHY)) else {
-            return Ok(());
-        };
-        probe.poll(ASK_AGAIN);
-        if Instant::now() >= deadline {
-            return Err(match probe.context().0.get() {
-                Some(refusal) => AdminError::Refused(refusal.clone()),
-                None => unanswered("ask", "the brokers")(error),
-            });
-        }
-    }
-}
-
 impl Admin {
     /// Connects, and waits until a broker answers. The caller leaves the properties of
     /// consumers and producers out of `config`.
@@ -146,15 +78,17 @@ impl Admin {
     /// `timeout`.
     pub async fn connect(mut config: ClientConfig, timeout: Duration) -> Result<Self, AdminError> {
         config.set("allow.auto.create.topics", "false");
-        let probe = config
-            .create_with_context(Refusals::default())
-            .map_err(wrong_property)?;
+        let probe = Probe::new(&config).map_err(wrong_property)?;
         let client = config.create().map_err(wrong_property)?;
         let admin = Self {
             client: Arc::new(client),
             timeout,
         };
-        admin.blocking(move |_| reach(&probe, timeout)).await?;
+        let reached = admin.blocking(move |_| Ok(probe.reach(timeout))).await?;
+        reached.map_err(|unreached| match unreached {
+            Unreached::Refused(refusal) => AdminError::Refused(refusal),
+            Unreached::Silent(error) => unanswered("ask", "the brokers")(error),
+        })?;
         Ok(admin)
     }
 

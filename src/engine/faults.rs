@@ -67,7 +67,7 @@ pub(crate) fn first_of(failed: &[Undelivered]) -> Option<KafkaError> {
 }
 
 /// The fault of one record, whenever it is sent.
-fn is_record_fault(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn is_record_fault(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::MessageSizeTooLarge
@@ -78,7 +78,7 @@ fn is_record_fault(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The fault of a topic that is away, forbidden, or was never there.
-fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::UnknownTopic

@@ -60,6 +60,7 @@ pub mod lanes;
 pub mod offsets;
 pub mod output;
 mod producer;
+pub mod reach;
 pub mod record;
 pub mod retry;
 mod start;

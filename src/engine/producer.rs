@@ -12,7 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::clients::{Deliveries, Reachability, Undelivered};
-use super::faults::first_of;
+use super::faults::{first_of, is_record_fault, is_topic_fault};
 use super::output::{Outgoing, writes_to};
 use super::state::Commit;
 use super::vitals::Vitals;
@@ -200,7 +200,8 @@ impl Transactions {
                     outgoing = back;
                     self.producer.poll(Duration::from_millis(5));
                 }
-                Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
+                // It need not be tried to be known.
+                Some(code) if is_record_fault(code) || is_topic_fault(code) => {
                     self.producer.context().fail(Undelivered {
                         result,
                         topic: record.topic.to_string(),

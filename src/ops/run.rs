@@ -172,7 +172,8 @@ pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin
                 tracing::warn!(brokers = config.kafka.brokers, "Kafka does not answer yet");
             }
             Err(AdminError::Unreachable { .. }) => bail!(
-                "no broker of {} answered within kafka.startup_timeout ({:?}): check kafka.brokers, and that they are up",
+                "no broker of {} answered within kafka.startup_timeout ({:?}): check kafka.brokers, kafka.\"security.protocol\", and \
+                 that they are up",
                 config.kafka.brokers,
                 config.kafka.startup_timeout,
             ),

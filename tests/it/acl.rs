@@ -44,12 +44,12 @@ const ALLOW: u8 = 3;
 const ANYWHERE: &str = "*";
 
 impl Permission {
-    pub(crate) fn write(topic: &str) -> Self {
+    pub(crate) fn on_topic(operation: Operation, topic: &str) -> Self {
         Self {
             resource: Resource::Topic,
             name: topic.to_owned(),
             pattern: Pattern::Literal,
-            operation: Operation::Write,
+            operation,
         }
     }
 

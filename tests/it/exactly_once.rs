@@ -20,7 +20,8 @@ fn processes_killed_at_random_moments_lose_nothing_and_send_nothing_twice() {
     const KILLS: usize = 8;
     let world = World::with(
         Setup {
-            partitions: 6,
+            // Many, so that each of them has some: other topics have partitions as well.
+            partitions: 36,
             ..Setup::default()
         }
         .set(SESSION.0, SESSION.1),

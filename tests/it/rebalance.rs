@@ -17,7 +17,8 @@ const SESSION: (&str, &str) = ("KAFKA__SESSION_TIMEOUT_MS", "30000");
 fn processes_come_and_go_under_load_without_a_single_repeat() {
     let world = World::with(
         Setup {
-            partitions: 8,
+            // Whoever joins gets some of them: what moves first is the many partitions without a load.
+            partitions: 64,
             ..Setup::default()
         }
         .set(SESSION.0, SESSION.1),
@@ -25,7 +26,7 @@ fn processes_come_and_go_under_load_without_a_single_repeat() {
     world.egov.everyone(true);
     world.egov.set(
         Service::Otp,
-        Behaviour::slow(Duration::from_millis(20)).jittered(Duration::from_millis(30)),
+        Behaviour::slow(Duration::from_millis(100)).jittered(Duration::from_millis(50)),
     );
     let traffic = Traffic::of(200);
     std::thread::scope(|scope| {

@@ -102,15 +102,16 @@ impl Secured {
         world
     }
 
-    /// Until the returned permission is given back, nothing may be written to the topic.
-    fn forbid_writing(&self, topic: &str) -> Permission {
-        let write = Permission::write(topic);
-        revoke(&self.broker.address, USER, &write);
-        write
+    /// Until the returned permission is given back, the topic may not be written to, or not even be
+    /// looked at.
+    fn forbid(&self, operation: Operation, topic: &str) -> Permission {
+        let permission = Permission::on_topic(operation, topic);
+        revoke(&self.broker.address, USER, &permission);
+        permission
     }
 
-    fn allow(&self, permission: Permission) {
-        grant(&self.broker.address, USER, &[permission]);
+    fn allow(&self, permissions: &[Permission]) {
+        grant(&self.broker.address, USER, permissions);
     }
 }
 
@@ -236,19 +237,23 @@ fn with_tls_a_password_and_the_listed_permissions_every_end_is_reached() {
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_authority_end_the_start_with_a_sentence() {
+fn a_wrong_password_authority_or_protocol_ends_the_start_with_a_sentence() {
     let secured = Secured::shared();
     let world = secured.world();
     let wrong = "incorrect-horse-battery-staple";
     world.keep_secret(wrong);
     let stranger = secured.authority("stranger");
-    for (setting, value, word) in [
+    let mistakes = [
         ("KAFKA__SASL_PASSWORD", wrong, "sasl.password"),
         ("KAFKA__SSL_CA_LOCATION", &stranger, "ssl.ca.location"),
-    ] {
+        ("KAFKA__SECURITY_PROTOCOL", "PLAINTEXT", "security.protocol"),
+    ];
+    let processes = mistakes.map(|(setting, value, word)| {
         let settings = [(setting, value), ("KAFKA__STARTUP_TIMEOUT", "15s")];
-        let mut process = world.spawn_with("a", &settings);
-        assert_eq!(process.wait_ended().code(), Some(1), "{setting}");
+        (world.spawn_with(word, &settings), word)
+    });
+    for (mut process, word) in processes {
+        assert_eq!(process.wait_ended().code(), Some(1), "{word}");
         let said = process.output.text();
         let last = said.lines().last().unwrap_or_default();
         assert!(last.contains(word), "it names {word} at its end:\n{said}");
@@ -262,7 +267,9 @@ fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
     let world = secured.permitted_world();
     let mut process = world.start("a");
     world.assert_works("9876530101", "before");
-    let permission = secured.forbid_writing(&world.topics.sms);
+    // The one that is looked for first, and then the other: a topic that may be seen and not be
+    // written to, and one that is not seen at all, are found out by different answers.
+    let mut permissions = vec![secured.forbid(Operation::Write, &world.topics.sms)];
     world.request(&Request::register("9876530102").id("held"));
     // Who has an account is not registered again: that needs no SMS.
     world.request(&Request::register("9876530101").id("refused"));
@@ -284,7 +291,13 @@ fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
         );
         assert_eq!(retry.header("otp-error-stage"), Some("publish"));
     }
-    secured.allow(permission);
+    let before = process.output.text().len();
+    permissions.push(secured.forbid(Operation::Describe, &world.topics.sms));
+    wait_until("it is retried without a look at the topic", || {
+        process.output.text()[before..]
+            .contains("Message production error: TopicAuthorizationFailed")
+    });
+    secured.allow(&permissions);
     assert_eq!(world.wait_for_outcome("held").summary(), "published");
     assert_eq!((world.sms().len(), world.dead_letters().len()), (2, 0));
     world.wait_for_no_lag();
@@ -299,12 +312,12 @@ fn while_emails_may_not_be_written_sms_go_alone() {
     world
         .egov
         .add_user(User::citizen("9876530201", "pb").with_email(&world.address("alone")));
-    let permission = secured.forbid_writing(&world.topics.email);
+    let permission = secured.forbid(Operation::Write, &world.topics.email);
     world.request(&Request::login("9876530201").id("alone"));
     let alone = world.wait_for_outcome("alone");
     assert_eq!(alone.summary(), "published/email-topic-missing");
     assert_eq!((world.sms().len(), world.emails().len()), (1, 0));
-    secured.allow(permission);
+    secured.allow(&[permission]);
     world.request(&Request::login("9876530201").id("both"));
     assert_eq!(world.wait_for_outcome("both").summary(), "published");
     assert_eq!((world.sms().len(), world.emails().len()), (2, 1));
@@ -317,14 +330,14 @@ fn while_outcomes_may_not_be_written_everything_waits_and_then_goes_on() {
     let world = secured.permitted_world();
     let mut process = world.start("a");
     world.assert_works("9876530301", "before");
-    let permission = secured.forbid_writing(&world.topics.outcomes);
+    let permission = secured.forbid(Operation::Write, &world.topics.outcomes);
     world.request(&Request::register("9876530302").id("held"));
     let warning = |line: &str| line.contains("WARN") && line.contains(&world.topics.outcomes);
     wait_until("it says what it waits for", || {
         process.output.has_line(warning)
     });
     assert_eq!(world.sms().len(), 1, "no SMS without its outcome");
-    secured.allow(permission);
+    secured.allow(&[permission]);
     assert_eq!(world.wait_for_outcome("held").summary(), "published");
     assert_eq!((world.sms().len(), world.dead_letters().len()), (2, 0));
     let warnings = process.output.text();

@@ -2,60 +2,85 @@
 
 use crate::broker::{Broker, Entrance, free_port};
 use crate::kafka::wait_until;
+use crate::process::Process;
 use crate::proxy::{Last, Proxy};
 use crate::traffic::{Traffic, otps_created};
 use crate::world::{Setup, World};
 
-/// Lets a transaction's end arrive at the broker or not, and nothing else get through, until the
-/// service gives its producer up.
+/// A broker with a proxy in front of its second entrance, and a world whose processes go through it.
+struct Between {
+    world: World,
+    proxy: Proxy,
+    // Last: the world looks back at it.
+    broker: Broker,
+}
+
+impl Between {
+    fn start(session: &str) -> Self {
+        let (port, advertised) = (free_port(), free_port());
+        let entrance = Entrance {
+            name: "PROXIED",
+            protocol: "PLAINTEXT",
+            port,
+            advertised,
+        };
+        let broker = Broker::with_entrance(&entrance, &[], &[]);
+        let proxy = Proxy::start(advertised, port);
+        let setup = Setup {
+            broker: Some(broker.address.clone()),
+            ..Setup::default()
+        }
+        .set("KAFKA__BROKERS", format!("127.0.0.1:{advertised}"))
+        .set("KAFKA__SESSION_TIMEOUT_MS", session)
+        // All requests of a moment are in one transaction.
+        .set("ENGINE__LINGER", "500ms");
+        let world = World::with(setup);
+        world.egov.everyone(true);
+        Self {
+            world,
+            proxy,
+            broker,
+        }
+    }
+
+    /// Twenty requests are served; of the next twenty the transaction's end has no answer.
+    fn stall(&self, traffic: &Traffic, last: Last) {
+        traffic.publish(&self.world, 20);
+        // Afterwards no offset waits to be committed: the next end is that of the next requests.
+        traffic.assert_exactly_once(&self.world);
+        self.proxy.stall_at_the_end_of_a_transaction(last);
+        traffic.publish(&self.world, 20);
+        self.proxy.wait_stalled();
+    }
+}
+
+fn wait_for_a_new_producer(process: &Process) {
+    wait_until("the producer is given up", || {
+        process
+            .output
+            .has_line(|line| line.contains("building the producer anew"))
+    });
+}
+
+/// Nothing gets through until the service gives its producer up; then it goes on by itself.
 fn commit_without_an_answer(last: Last) {
-    let (port, advertised) = (free_port(), free_port());
-    let entrance = Entrance {
-        name: "PROXIED",
-        protocol: "PLAINTEXT",
-        port,
-        advertised,
-    };
-    let broker = Broker::with_entrance(&entrance, &[], &[]);
-    let proxy = Proxy::start(advertised, port);
-    let setup = Setup {
-        broker: Some(broker.address.clone()),
-        ..Setup::default()
-    };
-    let world = World::with(
-        setup
-            .set("KAFKA__BROKERS", format!("127.0.0.1:{advertised}"))
-            // It is still a member when it comes back, and has what it had.
-            .set("KAFKA__SESSION_TIMEOUT_MS", "120000")
-            // All requests of a moment are in one transaction.
-            .set("ENGINE__LINGER", "500ms"),
-    );
-    world.egov.everyone(true);
+    // It is still a member when it comes back, and has what it had.
+    let between = Between::start("120000");
+    let world = &between.world;
     let traffic = Traffic::of(20);
     let mut process = world.start("a");
-    traffic.publish(&world, 20);
-    // Afterwards no offset waits to be committed: the next end is that of the next requests.
-    traffic.assert_exactly_once(&world);
-
-    proxy.stall_at_the_end_of_a_transaction(last);
-    traffic.publish(&world, 20);
-    proxy.wait_stalled();
+    between.stall(&traffic, last);
     if last == Last::Arrives {
         world.wait_for_outcomes(40);
     }
-    let says = |part: &str| process.output.has_line(|line| line.contains(part));
-    wait_until("the producer is given up", || {
-        says("building the producer anew")
-    });
-    proxy.open();
-    traffic.publish(&world, 20);
-    traffic.assert_exactly_once(&world);
+    wait_for_a_new_producer(&process);
+    between.proxy.open();
+    traffic.publish(world, 20);
+    traffic.assert_exactly_once(world);
+    let struck_out = |line: &str| line.contains("the transaction had gone through after all");
+    assert_eq!(process.output.has_line(struck_out), last == Last::Arrives);
     assert_eq!(
-        says("the transaction had gone through after all"),
-        last == Last::Arrives
-    );
-    assert_eq!(
-        otps_created(&world),
+        otps_created(world),
         traffic.sent() as usize,
         "no request was processed twice"
     );
@@ -70,4 +95,34 @@ fn a_commit_that_went_through_without_an_answer_is_not_sent_again() {
 #[test]
 fn a_commit_that_was_lost_is_sent_again() {
     commit_without_an_answer(Last::IsLost);
+}
+
+#[test]
+fn whoever_takes_over_after_a_commit_without_an_answer_sends_nothing_again() {
+    let between = Between::start("6000");
+    let world = &between.world;
+    let traffic = Traffic::of(20);
+    let mut process = world.start("a");
+    between.stall(&traffic, Last::Arrives);
+    // The other one finds the broker by its own entrance, and the first one's session over.
+    let direct = [("KAFKA__BROKERS", between.broker.address.as_str())];
+    let mut other = world.spawn_with("b", &direct);
+    traffic.publish(world, 20);
+    world.wait_for_outcomes(60);
+    wait_for_a_new_producer(&process);
+    between.proxy.open();
+    traffic.publish(world, 20);
+    traffic.assert_exactly_once(world);
+    assert_eq!(
+        otps_created(world),
+        traffic.sent() as usize,
+        "no request was processed twice"
+    );
+    for process in [&mut process, &mut other] {
+        assert!(
+            process.terminate().success(),
+            "{} ends in order",
+            process.name
+        );
+    }
 }
