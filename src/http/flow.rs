@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{self, HttpAnswers};
 use crate::domain::request::Submission;
 use crate::egov::Queue;
-use crate::engine::door::records::{Result as DoorResult, Visit};
+use crate::engine::door::records::{Content, Visit};
 use crate::engine::door::{Confirmation, Outbox};
 use crate::engine::headers;
 use crate::handler::{Context, Handler};
@@ -137,32 +137,32 @@ impl<H: Handler> Flow<H> {
     /// created is never seen. Afterwards it may not, or the citizen would get two. That answer is the
     /// handler's last await, so its future is done in the very poll in which the answer is read; one
     /// that is dropped because the time is over had not read it.
-    async fn handle(&self, visit: &Visit) -> Result<DoorResult, Answer> {
+    async fn handle(&self, visit: &Visit) -> Result<Content, Answer> {
         let stop = CancellationToken::new();
         let handled = self
             .handler
             .handle(&visit.submission, &visit.context, &stop);
         match tokio::time::timeout(self.budget, handled).await {
             Ok(Some(outcome)) => judged(outcome),
-            Ok(None) | Err(_) => Ok(DoorResult::HandedOver { tries: 1 }),
+            Ok(None) | Err(_) => Ok(Content::HandedOver { tries: 1 }),
         }
     }
 
     /// The same where no answer may tell who is registered: nobody is looked up, the stream decides.
-    async fn admit(&self, visit: &Visit) -> Result<DoorResult, Answer> {
+    async fn admit(&self, visit: &Visit) -> Result<Content, Answer> {
         let stop = CancellationToken::new();
         let admitted = self.handler.admit(&visit.submission, &visit.context, &stop);
         match tokio::time::timeout(self.budget, admitted).await {
             Ok(Some(Err(outcome))) => judged(outcome),
-            Ok(Some(Ok(())) | None) | Err(_) => Ok(DoorResult::HandedOver { tries: 0 }),
+            Ok(Some(Ok(())) | None) | Err(_) => Ok(Content::HandedOver { tries: 0 }),
         }
     }
 }
 
-fn judged(outcome: Outcome) -> Result<DoorResult, Answer> {
+fn judged(outcome: Outcome) -> Result<Content, Answer> {
     match outcome {
-        Outcome::Published(published) => Ok(DoorResult::Published(published)),
-        Outcome::Retried(_) => Ok(DoorResult::HandedOver { tries: 1 }),
+        Outcome::Published(published) => Ok(Content::Published(published)),
+        Outcome::Retried(_) => Ok(Content::HandedOver { tries: 1 }),
         Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
         Outcome::Limited(limited) => Err(Answer::limited(limited)),
         Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),

@@ -259,3 +259,27 @@ fn while_kafka_stands_still_nothing_is_claimed_and_it_recovers_by_itself() {
     });
     load.assert_kept(&world);
 }
+
+#[test]
+fn a_broker_that_restarts_under_http_load_costs_503s_and_nothing_else() {
+    let broker = Broker::start();
+    let world = World::with(
+        Setup {
+            broker: Some(broker.address.clone()),
+            ..Setup::default()
+        }
+        .set("HTTP__CONFIRM_TIMEOUT", "2s"),
+    );
+    let process = world.start("a");
+    let load = Load::default();
+    load.run(process.http_port(), || {
+        load.wait_for_created(50);
+        broker.stop();
+        wait_until("requests are refused", || {
+            load.count(|answer| answer.status == 503) > 20
+        });
+        broker.start_again();
+        load.wait_for_created(50);
+    });
+    load.assert_kept(&world);
+}

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
 use super::claim::Claim;
-use super::records::{Result, Visit};
+use super::records::{Content, Visit};
 use super::{Confirmation, Settings, Shared};
 use crate::clock::Clock;
 use crate::engine::EngineError;
@@ -34,7 +34,7 @@ pub(super) enum Note {
 /// A request with its result.
 pub(super) struct Entry {
     visit: Visit,
-    result: Result,
+    content: Content,
     records: Vec<Outgoing>,
     claim: Arc<Claim>,
     reply: oneshot::Sender<Confirmation>,
@@ -43,13 +43,13 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(
         visit: Visit,
-        result: Result,
+        content: Content,
         claim: Arc<Claim>,
         reply: oneshot::Sender<Confirmation>,
     ) -> Self {
         Self {
             visit,
-            result,
+            content,
             records: Vec::new(),
             claim,
             reply,
@@ -148,7 +148,10 @@ impl Committer {
             if entry.visit.context.deadline <= now {
                 entry.answer(Confirmation::Withdrawn);
             } else if entry.claim.begin() {
-                entry.records = self.settings.writer.write(&entry.visit, &entry.result, now);
+                entry.records = self
+                    .settings
+                    .writer
+                    .write(&entry.visit, &entry.content, now);
                 batch.push(entry);
             }
         }
@@ -223,7 +226,7 @@ impl Committer {
         let faults = Faults::of(failed);
         for (result, topic) in faults.topics {
             if let Some(entry) = batch.get_mut(result) {
-                without_topic(&mut entry.result, topic);
+                without_topic(&mut entry.content, topic);
             }
         }
         match faults.suspects.as_slice() {
@@ -262,9 +265,9 @@ impl Committer {
     }
 }
 
-fn without_topic(result: &mut Result, topic: &str) {
-    match result {
-        Result::Published(published)
+fn without_topic(content: &mut Content, topic: &str) {
+    match content {
+        Content::Published(published)
             if published
                 .email
                 .as_ref()
@@ -273,10 +276,10 @@ fn without_topic(result: &mut Result, topic: &str) {
             published.email = None;
             published.code = Some(Code::EmailTopicMissing);
         }
-        Result::Published(published) if published.sms.topic == topic => {
-            *result = Result::HandedOver { tries: 1 };
+        Content::Published(published) if published.sms.topic == topic => {
+            *content = Content::HandedOver { tries: 1 };
         }
-        Result::Published(_) | Result::HandedOver { .. } => tracing::warn!(
+        Content::Published(_) | Content::HandedOver { .. } => tracing::warn!(
             topic,
             "a topic of ours is missing or forbidden; nothing is accepted over HTTP until it is there"
         ),

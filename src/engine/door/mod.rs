@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::claim::{Claim, GivenUp};
 use self::committer::{Committer, Entry, Note};
-use self::records::{Result as DoorResult, Visit, Writer};
+use self::records::{Content, Visit, Writer};
 use super::clients::{Connection, Reachability};
 use super::producer::Producers;
 use super::vitals::Vitals;
@@ -196,10 +196,10 @@ impl Door {
 
 impl Outbox {
     /// Hands a result to the committer.
-    pub fn submit(&self, visit: Visit, result: DoorResult) -> Receipt {
+    pub fn submit(&self, visit: Visit, content: Content) -> Receipt {
         let claim = Arc::<Claim>::default();
         let (reply, confirmation) = oneshot::channel();
-        let entry = Entry::new(visit, result, Arc::clone(&claim), reply);
+        let entry = Entry::new(visit, content, Arc::clone(&claim), reply);
         // It ends only after the last request; else the reply is dropped, which says so.
         let _ = self.notes.send(Note::Entry(Box::new(entry)));
         Receipt {

@@ -30,7 +30,7 @@ pub struct Visit {
 
 /// What is to be written for a request, in one transaction.
 #[derive(Debug)]
-pub enum Result {
+pub enum Content {
     /// Its messages, and its outcome.
     Published(Published),
     /// The request, on the topic of accepted requests; it has no outcome yet.
@@ -50,11 +50,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Everything that is to be written for `result`, at `now`.
+    /// Everything that is to be written for `content`, at `now`.
     #[must_use]
-    pub fn write(&self, visit: &Visit, result: &Result, now: EpochMs) -> Vec<Outgoing> {
-        match result {
-            Result::Published(published) => {
+    pub fn write(&self, visit: &Visit, content: &Content, now: EpochMs) -> Vec<Outgoing> {
+        match content {
+            Content::Published(published) => {
                 let notifications = std::iter::once(&published.sms).chain(&published.email);
                 let ids = || ids_of(&visit.event_id, &visit.context);
                 notifications
@@ -62,7 +62,7 @@ impl Writer {
                     .chain([self.outcome(visit, published.code, now)])
                     .collect()
             }
-            Result::HandedOver { tries } => vec![self.accepted(visit, *tries)],
+            Content::HandedOver { tries } => vec![self.accepted(visit, *tries)],
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_request_is_handed_over_as_it_came() {
-        let handed = Result::HandedOver { tries: 1 };
+        let handed = Content::HandedOver { tries: 1 };
         let mut charged = visit();
         charged.context.charge = charged.context.charge.already();
         assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
             key: "k".into(),
             value: b"{}".to_vec(),
         };
-        let published = Result::Published(Published {
+        let published = Content::Published(Published {
             email: Some(Notification {
                 topic: "email".into(),
                 ..sms.clone()

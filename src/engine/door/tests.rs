@@ -68,10 +68,10 @@ impl World {
             email: Some(message("email", key)),
             code: None,
         };
-        self.submit(key, DoorResult::Published(published))
+        self.submit(key, Content::Published(published))
     }
 
-    fn submit(&self, key: &str, result: DoorResult) -> Receipt {
+    fn submit(&self, key: &str, result: Content) -> Receipt {
         self.door.outbox().submit(visit(key, EpochMs(1)), result)
     }
 
@@ -194,7 +194,7 @@ async fn what_was_not_begun_is_withdrawn_and_never_sent() {
 async fn a_result_past_its_deadline_is_not_sent() {
     let world = World::new();
     let late = visit("late", EpochMs(0));
-    let result = DoorResult::HandedOver { tries: 1 };
+    let result = Content::HandedOver { tries: 1 };
     let mut receipt = world.door.outbox().submit(late, result);
     assert_eq!(receipt.confirm(PATIENCE).await, Confirmation::Withdrawn);
     assert_eq!(world.sent("accepted"), once(&[]));
@@ -203,7 +203,7 @@ async fn a_result_past_its_deadline_is_not_sent() {
 #[tokio::test]
 async fn a_record_that_its_topic_never_takes_fails_alone() {
     let world = World::new();
-    let large = DoorResult::Published(Published {
+    let large = Content::Published(Published {
         sms: Notification {
             value: vec![b'x'; 5_000],
             ..message("sms", "large")
