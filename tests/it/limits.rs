@@ -187,8 +187,9 @@ fn a_failure_of_ours_costs_the_citizen_nothing() {
 
 #[test]
 fn two_instances_on_one_redis_agree() {
-    const PARTITIONS: i32 = 8;
-    const NUMBERS: usize = 20;
+    // More than the other topics have together, so that whoever has half of all has some of these.
+    const PARTITIONS: i32 = 64;
+    const NUMBERS: usize = 5;
     let redis = Redis::start();
     let world = World::with(Setup {
         partitions: PARTITIONS,
@@ -196,6 +197,13 @@ fn two_instances_on_one_redis_agree() {
     });
     world.egov.everyone(true);
     let processes = ["a", "b"].map(|name| world.start(name));
+    // The second has joined, which is not yet to have its share.
+    wait_until("both have partitions", || {
+        let assigned = |line: &str| line.contains("partitions assigned");
+        processes
+            .iter()
+            .all(|process| process.output.has_line(assigned))
+    });
     for number in 0..NUMBERS {
         let draft = Request::login(&format!("98765301{number:02}")).draft();
         // On every partition, and so at each of the two.
