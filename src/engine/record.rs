@@ -251,8 +251,9 @@ impl Envelope {
         let record_time = record.timestamp.map_or(now, |time| time.min(now));
         let kept_time = |name| record.number_in(name).map(EpochMs);
         let retried = matches!(origin, Origin::Retry(_));
+        let handed_on = retried || origin == Origin::Accepted;
         let received = kept_time(headers::RECEIVED)
-            .filter(|_| retried)
+            .filter(|_| handed_on)
             .unwrap_or(record_time);
         let fresh = received.plus(reading.lifetime);
         let deadline = match (origin, kept_time(headers::DEADLINE)) {
@@ -264,7 +265,6 @@ impl Envelope {
             .number_in(headers::ATTEMPT)
             .and_then(|number| u32::try_from(number).ok());
         let of_a_job = replay_id.is_some() || origin == Origin::Jobs;
-        let handed_on = matches!(origin, Origin::Accepted | Origin::Retry(_));
         let event_id = id(headers::EVENT_ID).unwrap_or_else(|| source.to_string());
         let door = if of_a_job {
             Door::Job

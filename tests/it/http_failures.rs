@@ -135,6 +135,7 @@ fn a_request_is_handed_over_as_it_came_with_its_deadline() {
             "otp-event-id",
             "x-correlation-id",
             "otp-deadline-ms",
+            "otp-received-ms",
             "otp-attempt",
             "tenantId"
         ]
@@ -154,6 +155,11 @@ fn a_request_is_handed_over_as_it_came_with_its_deadline() {
     let mut stream = world.spawn_with("stream", &[("HTTP__ENABLED", "false")]);
     stream.wait_ready();
     let outcome = world.wait_for_outcome(accepted.header("otp-event-id").expect("an id"));
+    assert_eq!(
+        outcome.get("receivedAtMs").as_i64(),
+        Some(accepted.number("otp-received-ms")),
+        "when HTTP took it"
+    );
     assert_eq!(
         (
             outcome.summary(),

@@ -70,6 +70,7 @@ impl Writer {
         let context = &visit.context;
         let mut headers = ids_of(&visit.event_id, context);
         push(&mut headers, headers::DEADLINE, context.deadline.0);
+        push(&mut headers, headers::RECEIVED, visit.received.0);
         push(&mut headers, headers::ATTEMPT, tries);
         if context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
@@ -175,7 +176,7 @@ mod tests {
             shown(&writer().write(&charged, &handed, EpochMs(2_000))),
             [format!(
                 "accepted pb.amritsar:9876543210 {BODY} otp-event-id=8f14e45f traceparent=00-1 x-correlation-id=c-1 \
-                 otp-deadline-ms=301000 otp-attempt=1 otp-charged=true tenantId=pb"
+                 otp-deadline-ms=301000 otp-received-ms=1000 otp-attempt=1 otp-charged=true tenantId=pb"
             )]
         );
         let uncharged = writer().write(&visit(), &handed, EpochMs(2_000));
