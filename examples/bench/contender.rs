@@ -45,30 +45,45 @@ pub(crate) struct Memory {
 }
 
 /// One of the two, running.
-pub(crate) struct Contender(Running);
+pub(crate) struct Contender {
+    running: Running,
+    http_port: Option<u16>,
+}
 
 impl Contender {
+    /// Starts it, and waits until it takes requests. `settings` are `user-otp run`'s alone, beside those
+    /// that all runs have.
     pub(crate) fn start(
         kind: Kind,
         binaries: &Path,
         broker: &str,
         load: &Load,
         stand_in: &StandIn,
+        settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let mut command = match kind {
-            Kind::Ours => ours(binaries, broker, load, stand_in),
+            Kind::Ours => ours(binaries, broker, load, stand_in, settings),
             Kind::Bare => bare(binaries, broker, load, stand_in),
         };
         let (running, lines) = Running::spawn(&mut command)?;
-        wait_for_line(&lines, |line| line.contains("ready: ").then_some(()))
-            .with_context(|| format!("{} does not say that it is ready", kind.name()))?;
+        let mut http_port = None;
+        wait_for_line(&lines, |line| {
+            http_port = http_port.or_else(|| listens_on(line));
+            line.contains("ready: ").then_some(())
+        })
+        .with_context(|| format!("{} does not say that it is ready", kind.name()))?;
         drain(lines);
-        Ok(Self(running))
+        Ok(Self { running, http_port })
+    }
+
+    /// Where the HTTP door listens; it does before the stream is ready.
+    pub(crate) fn http_port(&self) -> anyhow::Result<u16> {
+        self.http_port.context("it does not say where HTTP listens")
     }
 
     /// Processor time of the process alone, in and outside the kernel.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.child.id()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.child.id()))?;
         // The name in brackets may hold anything: what is counted comes after it.
         let (_, fields) = stat
             .rsplit_once(')')
@@ -85,7 +100,7 @@ impl Contender {
 
     pub(crate) fn memory_after(&self, wait: Duration) -> anyhow::Result<Memory> {
         pause(wait);
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.child.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.child.id()))?;
         let megabytes = |name: &str| {
             let line = status
                 .lines()
@@ -102,10 +117,10 @@ impl Contender {
 
     /// Ends it, in order where it can.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.0.child.id())?);
+        let pid = Pid::from_raw(i32::try_from(self.running.child.id())?);
         kill(pid, Signal::SIGTERM)?;
         let deadline = Instant::now() + PATIENCE;
-        while self.0.child.try_wait()?.is_none() {
+        while self.running.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 bail!("it does not end within {PATIENCE:?} of SIGTERM");
             }
@@ -115,7 +130,18 @@ impl Contender {
     }
 }
 
-fn ours(binaries: &Path, broker: &str, load: &Load, stand_in: &StandIn) -> Command {
+fn listens_on(line: &str) -> Option<u16> {
+    let (_, rest) = line.split_once(" HTTP port=")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+fn ours(
+    binaries: &Path,
+    broker: &str,
+    load: &Load,
+    stand_in: &StandIn,
+    settings: &[(&str, &str)],
+) -> Command {
     let name = &load.name;
     let mut command = Command::new(binaries.join("user-otp"));
     command.arg("run").env_clear();
@@ -144,6 +170,9 @@ fn ours(binaries: &Path, broker: &str, load: &Load, stand_in: &StandIn) -> Comma
     ] {
         command.env(format!("USER_OTP__{key}"), value);
     }
+    for (key, value) in settings {
+        command.env(format!("USER_OTP__{key}"), value);
+    }
     command
 }
 
@@ -163,7 +192,7 @@ fn bare(binaries: &Path, broker: &str, load: &Load, stand_in: &StandIn) -> Comma
 
 /// `user-otp standin` in a process of its own, so that its work is on nobody's account.
 pub(crate) struct StandIn {
-    url: String,
+    pub(crate) url: String,
     _running: Running,
 }
 
@@ -238,7 +267,7 @@ fn follow(pipe: impl Read + Send + 'static, sender: SyncSender<String>) {
 
 fn wait_for_line<T>(
     lines: &Receiver<String>,
-    wanted: impl Fn(&str) -> Option<T>,
+    mut wanted: impl FnMut(&str) -> Option<T>,
 ) -> anyhow::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen = Vec::new();

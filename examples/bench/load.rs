@@ -21,7 +21,7 @@ use crate::contender::pause;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Different people: the numbers are obviously fake, and there are this many of them.
-const PEOPLE: u32 = 100_000;
+pub(crate) const PEOPLE: u32 = 100_000;
 
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -108,6 +108,11 @@ impl Load {
         latencies.collect()
     }
 
+    /// Waits until as many SMS can be read as requests were answered with 201; more or fewer is an error.
+    pub(crate) fn wait_for_sms(&self, count: u32) -> anyhow::Result<()> {
+        self.arrivals.wait_for(count).map(drop)
+    }
+
     /// Writes login requests of one person after the other; returns when each was sent.
     pub(crate) fn publish(&self, count: u32, pace: Pace) -> anyhow::Result<Vec<Instant>> {
         let start = Instant::now();
@@ -135,9 +140,7 @@ impl Load {
         person: u32,
     ) -> anyhow::Result<()> {
         let key = format!("pb.amritsar:98765{person:05}");
-        let value = format!(
-            r#"{{"RequestInfo":{{"apiId":"Rainmaker","ver":".01","ts":"","action":"","did":"1","key":"","msgId":"20170310130900|en_IN","requesterId":"","authToken":null}},"otp":{{"mobileNumber":"98765{person:05}","tenantId":"pb.amritsar","type":"login","userType":"CITIZEN"}}}}"#
-        );
+        let value = login(person);
         let mut record = BaseRecord::to(&self.requests).key(&key).payload(&value);
         loop {
             match producer.send(record) {
@@ -150,6 +153,13 @@ impl Load {
             }
         }
     }
+}
+
+/// A login request of one person, as apps send it.
+pub(crate) fn login(person: u32) -> String {
+    format!(
+        r#"{{"RequestInfo":{{"apiId":"Rainmaker","ver":".01","ts":"","action":"","did":"1","key":"","msgId":"20170310130900|en_IN","requesterId":"","authToken":null}},"otp":{{"mobileNumber":"98765{person:05}","tenantId":"pb.amritsar","type":"login","userType":"CITIZEN"}}}}"#
+    )
 }
 
 impl Drop for Load {

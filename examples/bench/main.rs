@@ -1,6 +1,6 @@
 //! What exactly-once costs: `user-otp run` and the `bare` baseline side by side on one broker,
-//! with the same stand-ins, in turns. `scripts/bench` builds everything in release and starts
-//! the broker.
+//! with the same stand-ins, in turns; and the HTTP door, for which there is no baseline but goals
+//! alone. `scripts/bench` builds everything in release and starts the broker.
 //!
 //! Every figure is the median of the rounds; the order is A B A B, so that what else the
 //! machine does meets both. Each run begins with a warm-up that is not counted.
@@ -10,8 +10,10 @@
     reason = "a program for people at a terminal"
 )]
 
+mod clients;
 mod contender;
 mod figures;
+mod http;
 mod load;
 
 use std::path::PathBuf;
@@ -45,10 +47,10 @@ struct Args {
     /// Requests of a burst with services that take their time.
     #[arg(long)]
     slow_burst: Option<u32>,
-    /// Seconds of the open loop at 500 requests a second.
+    /// Seconds of each open loop: 500 requests a second on the stream, 1,000 over HTTP.
     #[arg(long)]
     seconds: Option<u32>,
-    /// Records that wait while memory is measured; 0 leaves it out.
+    /// Records that wait while the stream's memory is measured; 0 leaves it out.
     #[arg(long)]
     waiting: Option<u32>,
     /// Only one of the two.
@@ -107,7 +109,7 @@ fn main() -> anyhow::Result<()> {
         at_once: StandIn::start(&args.binaries, &[])?,
         slow: StandIn::start(
             &args.binaries,
-            &["--user-delay", "5ms", "--otp-delay", "60ms"],
+            &["--user-delay=5ms", "--otp-delay=60ms", "--texts-delay=5ms"],
         )?,
         args,
     };
@@ -120,13 +122,10 @@ fn main() -> anyhow::Result<()> {
                 .with_context(|| format!("{} in round {round}", kind.name()))?;
         }
     }
-    if bench.plan.waiting > 0 && bench.wants("memory") {
-        for kind in bench.contenders() {
-            eprintln!("memory: {}", kind.name());
-            bench
-                .memory(kind, &mut table)
-                .with_context(|| format!("memory of {}", kind.name()))?;
-        }
+    for kind in bench.contenders() {
+        bench
+            .memory(kind, &mut table)
+            .with_context(|| format!("memory of {}", kind.name()))?;
     }
     println!("{table}");
     Ok(())
@@ -146,33 +145,34 @@ impl Bench {
             .collect()
     }
 
-    fn wants(&self, name: &str) -> bool {
-        name.contains(&self.args.only)
+    fn wants(&self, figures: &[Figure]) -> bool {
+        let mut names = figures.iter().map(|figure| figure.name());
+        names.any(|name| name.contains(&self.args.only))
     }
 
     fn round(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
-        if self.wants("burst, 8 partitions") || self.wants("CPU") || self.wants("latency") {
+        use Figure::{Burst, BurstOnePartition, Median, P99, Processor, SlowBurst};
+        if self.wants(&[Burst, Processor, Median, P99]) {
             self.eight_partitions(kind, table)?;
         }
-        if self.wants("burst, 1 partition") {
+        if self.wants(&[BurstOnePartition]) {
             let load = Load::new(&self.args.broker, 1)?;
             let contender = self.start(kind, &load, &self.at_once)?;
             self.warm_up(&load)?;
-            table.add(
-                Figure::BurstOnePartition,
-                kind,
-                load.burst(self.plan.burst)?,
-            );
+            table.add(BurstOnePartition, kind, load.burst(self.plan.burst)?);
             contender.end()?;
         }
-        if self.wants("burst, 5 + 60 ms") {
+        if self.wants(&[SlowBurst]) {
             let load = Load::new(&self.args.broker, 8)?;
             let contender = self.start(kind, &load, &self.slow)?;
             self.warm_up(&load)?;
-            table.add(Figure::SlowBurst, kind, load.burst(self.plan.slow_burst)?);
+            table.add(SlowBurst, kind, load.burst(self.plan.slow_burst)?);
             contender.end()?;
         }
-        Ok(())
+        match kind {
+            Kind::Ours => self.http(table),
+            Kind::Bare => Ok(()),
+        }
     }
 
     /// Throughput, the processor time it took, and then, of the same process, latency.
@@ -194,8 +194,20 @@ impl Bench {
         contender.end()
     }
 
-    /// Many records wait while the slow services hold everything back.
     fn memory(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
+        use Figure::{MemoryEarly, MemoryLate, MemoryPeak};
+        if self.plan.waiting > 0 && self.wants(&[MemoryEarly, MemoryLate, MemoryPeak]) {
+            eprintln!("memory: {}", kind.name());
+            self.memory_of_the_stream(kind, table)?;
+        }
+        match kind {
+            Kind::Ours => self.http_memory(table),
+            Kind::Bare => Ok(()),
+        }
+    }
+
+    /// Many records wait while the slow services hold everything back.
+    fn memory_of_the_stream(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
         let load = Load::new(&self.args.broker, 8)?;
         load.publish(self.plan.waiting, Pace::Flood)?;
         let contender = self.start(kind, &load, &self.slow)?;
@@ -209,7 +221,18 @@ impl Bench {
     }
 
     fn start(&self, kind: Kind, load: &Load, stand_in: &StandIn) -> anyhow::Result<Contender> {
-        Contender::start(kind, &self.args.binaries, &self.args.broker, load, stand_in)
+        self.start_with(kind, load, stand_in, &[])
+    }
+
+    fn start_with(
+        &self,
+        kind: Kind,
+        load: &Load,
+        stand_in: &StandIn,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Contender> {
+        let (binaries, broker) = (&self.args.binaries, &self.args.broker);
+        Contender::start(kind, binaries, broker, load, stand_in, settings)
     }
 
     fn warm_up(&self, load: &Load) -> anyhow::Result<()> {
