@@ -24,6 +24,7 @@ use crate::engine::{Drained, Engine, EngineError, Settings};
 use crate::handler::{OtpHandler, Rules};
 use crate::health::{HUNG, Redis};
 use crate::http::Http;
+use crate::idempotency::{self, Idempotency};
 use crate::known_topics::KnownTopics;
 use crate::limits::{self, Limits};
 use crate::management::{GroupWatch, Management};
@@ -176,7 +177,7 @@ impl Service {
         let limits = self.limits.clone();
         Box::new(move || match limits.health() {
             limits::Health::RedisAway => Redis::Down,
-            limits::Health::Off | limits::Health::Memory | limits::Health::Redis => Redis::Up,
+            limits::Health::Memory | limits::Health::Redis => Redis::Up,
         })
     }
 
@@ -184,7 +185,13 @@ impl Service {
     #[must_use]
     pub fn http(&self, config: &Config, clock: Clock) -> Option<Http<OtpHandler>> {
         let outbox = self.door.as_ref()?.outbox();
-        Some(Http::new(config, self.handler.clone(), outbox, clock))
+        let bounds = idempotency::Bounds {
+            window: config.http.idempotency_window,
+            lease: config.http.lease(),
+            entries: config.http.idempotency_entries,
+        };
+        let keys = Idempotency::new(bounds, self.store.clone(), clock.clone());
+        Some(Http::new(config, self.handler.clone(), outbox, keys, clock))
     }
 
     /// Ends when a door cannot go on; [`Service::shut_down`] says why.

@@ -89,13 +89,21 @@ fn doors(r: &mut Reader, config: &Config) {
         r.contradiction("management.port", Some("http.port"), problem);
     }
     let http = &config.http;
-    let longest = http.body_timeout + http.budget + http.confirm_timeout;
+    let longest = http.longest_request();
     if http.enabled && longest >= config.shutdown.deadline {
         let problem = format!(
-            "must be longer than http.body_timeout, http.budget and http.confirm_timeout together, \
-             {longest:?}: requests under way would not be answered"
+            "must be longer than http.body_timeout and twice http.budget and http.confirm_timeout \
+             together, {longest:?}: requests under way would not be answered"
         );
         r.contradiction("shutdown.deadline", Some("http.budget"), problem);
+    }
+    let lease = http.lease();
+    if http.enabled && http.idempotency_window <= lease {
+        let problem = format!(
+            "must be longer than http.budget and http.confirm_timeout together, {lease:?}: a key \
+             would be forgotten before its request is answered"
+        );
+        r.contradiction("http.idempotency_window", Some("http.budget"), problem);
     }
     if http.budget >= config.request.lifetime {
         let problem =

@@ -162,6 +162,20 @@ pub struct Http {
     pub idempotency_entries: usize,
 }
 
+impl Http {
+    /// A request's longest way to its answer once it is read, but for its body.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.budget + self.confirm_timeout
+    }
+
+    /// From a request's head to its answer: it may wait for another one with the same key first.
+    #[must_use]
+    pub fn longest_request(&self) -> Duration {
+        self.body_timeout + 2 * self.lease()
+    }
+}
+
 /// `[management]`
 #[derive(Debug, Clone)]
 pub struct Management {

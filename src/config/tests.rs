@@ -519,7 +519,7 @@ fn a_wrong_value_is_named(#[case] file: &str, #[case] line: &str) {
 )]
 #[case(
     "[http]\nbudget = \"20s\"",
-    "shutdown.deadline: must be longer than http.body_timeout, http.budget and http.confirm_timeout together, 30s: requests under way would not be answered (default; http.budget: file my.toml, line 2)"
+    "shutdown.deadline: must be longer than http.body_timeout and twice http.budget and http.confirm_timeout together, 55s: requests under way would not be answered (default; http.budget: file my.toml, line 2)"
 )]
 #[case(
     "[request]\nlifetime = \"3s\"\nmin_life = \"1s\"\n[retry]\ndelays = [\"1s\"]",

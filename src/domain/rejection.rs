@@ -119,6 +119,13 @@ impl FieldError {
         field: "otp.tenantId",
     };
 
+    /// The request's `Idempotency-Key` is none.
+    pub const KEY_INVALID: Self = Self {
+        code: "OTP.IDEMPOTENCY_KEY_INVALID",
+        message: Cow::Borrowed("Idempotency key must be 1 to 128 printable ASCII characters"),
+        field: "Idempotency-Key",
+    };
+
     /// The mobile number, or the country code with it, does not fit the rules.
     #[must_use]
     pub fn number_invalid(fault: &NumberFault) -> Self {

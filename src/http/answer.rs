@@ -28,6 +28,8 @@ pub(super) enum Answer {
     Unreadable,
     /// A sending limit says no.
     Limited(Duration),
+    /// Its idempotency key is another request's.
+    KeyTaken,
     /// A service, or a topic, will never take it.
     Refused,
     /// Nothing was sent, and nothing will be.
@@ -80,6 +82,7 @@ impl Answer {
             | Self::Rejected(_)
             | Self::Unreadable
             | Self::Limited(_)
+            | Self::KeyTaken
             | Self::Unconfirmed
             | Self::Busy
             | Self::Slow
@@ -96,6 +99,7 @@ impl Answer {
             Self::Created => StatusCode::CREATED,
             Self::Rejected(_) | Self::Unreadable | Self::CutOff => StatusCode::BAD_REQUEST,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::KeyTaken => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Refused => StatusCode::BAD_GATEWAY,
             Self::Withdrawn | Self::Unconfirmed | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -113,6 +117,7 @@ impl Answer {
             Self::Rejected(rejection) => rejection.message(),
             Self::Unreadable | Self::CutOff => "Invalid OTP request",
             Self::Limited(_) => "Too many OTP requests, please try again later",
+            Self::KeyTaken => "The Idempotency-Key was used for another request",
             Self::Refused => "The OTP request cannot be served",
             Self::Withdrawn => "The OTP was not sent, please try again",
             Self::Unconfirmed => "The OTP may still arrive, please wait for it",
@@ -132,6 +137,7 @@ impl Answer {
             Self::Created
             | Self::Unreadable
             | Self::Limited(_)
+            | Self::KeyTaken
             | Self::Refused
             | Self::Withdrawn
             | Self::Unconfirmed
@@ -155,6 +161,7 @@ impl Answer {
             Self::Created
             | Self::Rejected(_)
             | Self::Unreadable
+            | Self::KeyTaken
             | Self::Refused
             | Self::Slow
             | Self::CutOff

@@ -16,14 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answer;
+use super::head;
 use crate::clock::Clock;
 use crate::config::{self, HttpAnswers};
 use crate::domain::request::Submission;
 use crate::egov::Queue;
 use crate::engine::door::records::{Content, Visit};
-use crate::engine::door::{Confirmation, Outbox};
+use crate::engine::door::{Confirmation, Outbox, Receipt};
 use crate::engine::headers;
 use crate::handler::{Context, Handler};
+use crate::idempotency::{Begin, Fingerprint, Idempotency, Lease};
 use crate::limits::{Charge, Source};
 use crate::outcome::Outcome;
 
@@ -34,6 +36,7 @@ const HUNG: Duration = Duration::from_secs(2);
 pub(super) struct Flow<H> {
     handler: H,
     outbox: Outbox,
+    keys: Idempotency,
     clock: Clock,
     lifetime: Duration,
     answers: HttpAnswers,
@@ -42,12 +45,15 @@ pub(super) struct Flow<H> {
     places: Arc<Semaphore>,
     /// Requests under way: a client that hangs up cancels nothing.
     tasks: TaskTracker,
+    /// What is not known by then of results that were unconfirmed, nobody here learns any more.
+    ending: CancellationToken,
 }
 
 impl<H: Handler> Flow<H> {
     pub(super) fn new(
         handler: H,
         outbox: Outbox,
+        keys: Idempotency,
         clock: Clock,
         lifetime: Duration,
         settings: &config::Http,
@@ -55,6 +61,7 @@ impl<H: Handler> Flow<H> {
         Self {
             handler,
             outbox,
+            keys,
             clock,
             lifetime,
             answers: settings.answers,
@@ -62,6 +69,7 @@ impl<H: Handler> Flow<H> {
             confirm_timeout: settings.confirm_timeout,
             places: Arc::new(Semaphore::new(settings.requests)),
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }
     }
 
@@ -70,23 +78,28 @@ impl<H: Handler> Flow<H> {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
         };
+        let key = match head::idempotency_key(headers) {
+            Ok(key) => key,
+            Err(answer) => return answer,
+        };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Answer::Busy;
         };
-        if self.outbox.open_for().is_some_and(|age| age >= HUNG) {
-            return Answer::Withdrawn;
-        }
         let visit = self.visit(headers, body, submission);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
             let _place = place;
-            self.serve(visit).await
+            match key {
+                Some(key) => self.serve_once(&key, visit).await,
+                None => self.serve(visit, None).await,
+            }
         });
         task.await.unwrap_or(Answer::Defect)
     }
 
     /// Waits until every request that was begun has its end.
     pub(super) async fn drain(&self) {
+        self.ending.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -112,21 +125,95 @@ impl<H: Handler> Flow<H> {
         }
     }
 
-    async fn serve(&self, visit: Visit) -> Answer {
-        let result = match self.answers {
-            HttpAnswers::Platform => self.handle(&visit).await,
-            HttpAnswers::Uniform => self.admit(&visit).await,
+    /// A request with an idempotency key.
+    async fn serve_once(self: &Arc<Self>, key: &str, visit: Visit) -> Answer {
+        let fingerprint = Fingerprint::of(&visit.submission);
+        match self.keys.begin(key, &fingerprint).await {
+            Begin::First(lease) => self.serve(visit, Some(lease)).await,
+            Begin::Done => Answer::Created,
+            Begin::Unconfirmed => Answer::Unconfirmed,
+            Begin::Conflict => Answer::KeyTaken,
+            Begin::Busy => Answer::Busy,
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, visit: Visit, mut lease: Option<Lease>) -> Answer {
+        let result = if self.outbox.open_for().is_some_and(|age| age >= HUNG) {
+            Err(Answer::Withdrawn)
+        } else {
+            match self.answers {
+                HttpAnswers::Platform => self.handle(&visit).await,
+                HttpAnswers::Uniform => self.admit(&visit).await,
+            }
         };
         let charge = visit.context.charge.clone();
-        let answer = match result {
+        match result {
             Ok(result) => {
-                let mut receipt = self.outbox.submit(visit, result);
-                confirmed(receipt.confirm(self.confirm_timeout).await)
+                // Before its transaction can begin: a crash from here on must not let the key send again.
+                if let Some(lease) = &mut lease
+                    && !lease.sending().await
+                {
+                    return self.end(Answer::Withdrawn, None, &charge);
+                }
+                let receipt = self.outbox.submit(visit, result);
+                self.confirm(receipt, lease, charge).await
             }
-            Err(answer) => answer,
-        };
+            Err(answer) => self.end(answer, lease, &charge),
+        }
+    }
+
+    async fn confirm(
+        self: &Arc<Self>,
+        mut receipt: Receipt,
+        mut lease: Option<Lease>,
+        charge: Charge,
+    ) -> Answer {
+        match receipt.confirm(self.confirm_timeout).await {
+            Confirmation::Committed => {
+                if let Some(lease) = lease {
+                    lease.done().await;
+                }
+                Answer::Created
+            }
+            Confirmation::Withdrawn => self.end(Answer::Withdrawn, lease, &charge),
+            Confirmation::TooLarge => self.end(Answer::Refused, lease, &charge),
+            Confirmation::Unconfirmed => {
+                if let Some(lease) = &mut lease {
+                    lease.unconfirmed();
+                }
+                let late = Arc::clone(self).learn(receipt, lease, charge);
+                let ending = self.ending.clone();
+                self.tasks
+                    .spawn(async move { ending.run_until_cancelled(late).await });
+                Answer::Unconfirmed
+            }
+        }
+    }
+
+    /// Waits for what became of a result after all: its key is answered by it from then on.
+    async fn learn(self: Arc<Self>, receipt: Receipt, lease: Option<Lease>, charge: Charge) {
+        match receipt.late().await {
+            Confirmation::Committed => {
+                if let Some(lease) = lease {
+                    lease.done().await;
+                }
+            }
+            Confirmation::Withdrawn | Confirmation::TooLarge => {
+                self.end(Answer::Withdrawn, lease, &charge);
+            }
+            // Its key stays as it is until its window ends.
+            Confirmation::Unconfirmed => {}
+        }
+    }
+
+    /// The end of a request for which nothing is sent: its key stands for nothing, and what was our
+    /// failure costs nothing.
+    fn end(&self, answer: Answer, lease: Option<Lease>, charge: &Charge) -> Answer {
+        if let Some(lease) = lease {
+            lease.forget();
+        }
         if answer.is_our_failure() && charge.is_done() {
-            self.handler.give_back(&charge);
+            self.handler.give_back(charge);
         }
         answer
     }
@@ -166,14 +253,5 @@ fn judged(outcome: Outcome) -> Result<Content, Answer> {
         Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
         Outcome::Limited(limited) => Err(Answer::limited(limited)),
         Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
-    }
-}
-
-fn confirmed(confirmation: Confirmation) -> Answer {
-    match confirmation {
-        Confirmation::Committed => Answer::Created,
-        Confirmation::Withdrawn => Answer::Withdrawn,
-        Confirmation::Unconfirmed => Answer::Unconfirmed,
-        Confirmation::TooLarge => Answer::Refused,
     }
 }

@@ -26,10 +26,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::door::Outbox;
 use crate::handler::Handler;
+use crate::idempotency::Idempotency;
 
 mod answer;
 mod body;
 mod flow;
+mod head;
 mod server;
 
 /// The door, ready to be served.
@@ -40,12 +42,19 @@ pub struct Http<H> {
 }
 
 impl<H: Handler> Http<H> {
-    /// A door whose requests go through `handler` and `outbox`.
+    /// A door whose requests go through `handler` and `outbox`, and whose repeats `keys` knows.
     #[must_use]
-    pub fn new(config: &Config, handler: H, outbox: Outbox, clock: Clock) -> Self {
+    pub fn new(
+        config: &Config,
+        handler: H,
+        outbox: Outbox,
+        keys: Idempotency,
+        clock: Clock,
+    ) -> Self {
         let settings = &config.http;
         let lifetime = config.request.lifetime;
-        let flow = Arc::new(Flow::new(handler, outbox, clock, lifetime, settings));
+        let flow = Flow::new(handler, outbox, keys, clock, lifetime, settings);
+        let flow = Arc::new(flow);
         let bounds = body::Bounds {
             size: settings.body_limit,
             time: settings.body_timeout,
@@ -56,7 +65,7 @@ impl<H: Handler> Http<H> {
             bounds: server::Bounds {
                 connections: settings.connections,
                 idle: settings.idle_timeout,
-                drain: settings.body_timeout + settings.budget + settings.confirm_timeout,
+                drain: settings.longest_request(),
             },
         }
     }

@@ -11,6 +11,7 @@
 mod memory;
 mod shared;
 
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::sync::Notify;
 use self::memory::{Ask, Memory, Phase, Standing};
 use self::shared::{Held, Step};
 use crate::clock::{Clock, EpochMs};
-use crate::domain::request::OtpRequest;
+use crate::domain::request::Submission;
 use crate::store::Store;
 
 /// How often a request that waits for another instance's answer looks for it.
@@ -50,18 +51,33 @@ pub enum Begin {
     Unconfirmed,
     /// The key stands for another request: 422.
     Conflict,
+    /// After a whole lease others with the same key are still before this one: 503.
+    Busy,
 }
 
 /// What the key is compared by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// Of tenant, number and type.
+    /// Of tenant, number and type, as a request names them: its key is looked up before it is judged.
     #[must_use]
-    pub fn of(request: &OtpRequest) -> Self {
-        let (tenant, kind) = (request.tenant.as_str(), request.kind.as_str());
-        Self(format!("{tenant} {kind} {}", request.mobile.digits()))
+    pub fn of(request: &Submission) -> Self {
+        let number = request.mobile().unwrap_or_default().chars();
+        let digits: String = number.filter(char::is_ascii_digit).collect();
+        let (kind, tenant) = (request.type_label(), request.tenant());
+        Self(format!(
+            "{} {digits} {}",
+            kind.unwrap_or_default(),
+            tenant.unwrap_or_default()
+        ))
+    }
+}
+
+/// It holds a number.
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(***)")
     }
 }
 
@@ -108,6 +124,8 @@ impl Idempotency {
             }),
             state: LeaseState::Over,
         };
+        // Whoever is the first by then has answered by then.
+        let patience = inner.clock.now().plus(inner.bounds.lease);
         loop {
             let answered = inner.answered.notified();
             let now = inner.clock.now();
@@ -131,7 +149,8 @@ impl Idempotency {
             };
             let until = match standing {
                 Standing::First => return Begin::First(lease),
-                Standing::Busy(until) => until,
+                Standing::Busy(_) if patience <= now => return Begin::Busy,
+                Standing::Busy(until) => until.min(patience),
                 Standing::Done => return Begin::Done,
                 Standing::Unconfirmed => return Begin::Unconfirmed,
                 Standing::Conflict => return Begin::Conflict,
@@ -165,8 +184,8 @@ enum LeaseState {
     Over,
 }
 
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Lease({:?})", self.state)
     }
 }

@@ -120,8 +120,6 @@ impl Charge {
 /// Where limits are kept at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// No limit is on, nor a shadow.
-    Off,
     /// In this instance's memory, as configured.
     Memory,
     /// In Redis.
@@ -247,7 +245,6 @@ impl Limits {
     #[must_use]
     pub fn health(&self) -> Health {
         match &self.0.store {
-            _ if self.0.rules.is_empty() => Health::Off,
             None => Health::Memory,
             Some(store) if store.is_well() => Health::Redis,
             Some(_) => Health::RedisAway,

@@ -21,6 +21,7 @@ mod flow;
 mod http;
 mod http_failures;
 mod http_hostile;
+mod http_keys;
 mod http_load;
 mod kafka;
 mod leaks;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rstest::rstest;
 use user_otp::clock::{Clock, EpochMs};
-use user_otp::domain::request::RequestType;
+use user_otp::domain::request::Submission;
 use user_otp::idempotency::{Begin, Bounds, Fingerprint, Idempotency, Lease};
 use user_otp::store::Store;
 
 use crate::server::Redis;
-use crate::{START, clock, request, run, sharing, store};
+use crate::{START, clock, run, sharing, store};
 
 const BOUNDS: Bounds = Bounds {
     window: Duration::from_secs(600),
@@ -32,7 +32,10 @@ struct World {
 }
 
 fn login(mobile: &str) -> Fingerprint {
-    Fingerprint::of(&request(mobile, RequestType::Login))
+    let body = format!(
+        r#"{{"otp":{{"tenantId":"pb.amritsar","mobileNumber":"{mobile}","type":"login"}}}}"#
+    );
+    Fingerprint::of(&Submission::decode(Some(body.as_bytes())).expect("a request"))
 }
 
 fn instance(store: Option<Store>, clock: &Clock) -> Idempotency {
@@ -63,7 +66,9 @@ fn check(kept: Kept, test: impl AsyncFnOnce(World)) {
 async fn first(keys: &Idempotency, mobile: &str) -> Lease {
     match keys.begin("key", &login(mobile)).await {
         Begin::First(lease) => lease,
-        other @ (Begin::Done | Begin::Unconfirmed | Begin::Conflict) => panic!("{other:?}"),
+        other @ (Begin::Done | Begin::Unconfirmed | Begin::Conflict | Begin::Busy) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -76,6 +81,7 @@ async fn word(keys: &Idempotency, mobile: &str) -> &'static str {
         Begin::Done => "done",
         Begin::Unconfirmed => "unconfirmed",
         Begin::Conflict => "conflict",
+        Begin::Busy => "busy",
     }
 }
 
