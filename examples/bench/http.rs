@@ -60,9 +60,6 @@ impl Bench {
     /// The peak of a process that has done nothing else: all requests come within half a second, and
     /// wait two seconds for egov-otp.
     pub(crate) fn http_memory(&self, table: &mut Table) -> anyhow::Result<()> {
-        if !self.wants(&[Figure::HttpMemory]) {
-            return Ok(());
-        }
         let delays = ["--user-delay=5ms", "--otp-delay=2s", "--texts-delay=5ms"];
         let stand_in = StandIn::start(&self.args.binaries, &delays)?;
         let calls = IN_FLIGHT.to_string();

@@ -195,14 +195,17 @@ impl Bench {
     }
 
     fn memory(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
-        use Figure::{MemoryEarly, MemoryLate, MemoryPeak};
+        use Figure::{HttpMemory, MemoryEarly, MemoryLate, MemoryPeak};
         if self.plan.waiting > 0 && self.wants(&[MemoryEarly, MemoryLate, MemoryPeak]) {
             eprintln!("memory: {}", kind.name());
             self.memory_of_the_stream(kind, table)?;
         }
         match kind {
-            Kind::Ours => self.http_memory(table),
-            Kind::Bare => Ok(()),
+            Kind::Ours if self.wants(&[HttpMemory]) => {
+                eprintln!("memory over HTTP: {}", kind.name());
+                self.http_memory(table)
+            }
+            Kind::Ours | Kind::Bare => Ok(()),
         }
     }
 
