@@ -79,7 +79,12 @@ impl Bench {
         settings: &[(&str, &str)],
     ) -> anyhow::Result<(Load, Contender, Clients)> {
         let load = Load::new(&self.args.broker, 8)?;
-        let settings = [&[("LOCALIZATION__URL", stand_in.url.as_str())], settings].concat();
+        let always = [
+            ("LOCALIZATION__URL", stand_in.url.as_str()),
+            // Counted, at its cost, and nobody is refused.
+            ("LIMITS__MODE", "shadow"),
+        ];
+        let settings = [&always, settings].concat();
         let contender = self.start_with(Kind::Ours, &load, stand_in, &settings)?;
         let clients = Clients::of(contender.http_port()?)?;
         Ok((load, contender, clients))

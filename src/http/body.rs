@@ -32,7 +32,8 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, bounds: Bounds) -> Res
     }
     let whole = Limited::new(body, bounds.size).collect();
     match tokio::time::timeout(bounds.time, whole).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        // A copy: what arrived shares the connection's buffer, which else is held, and another made.
+        Ok(Ok(whole)) => Ok(Bytes::copy_from_slice(&whole.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::TooLarge),
         Ok(Err(_)) => Err(Answer::CutOff),
         Err(_) => Err(Answer::Slow),
