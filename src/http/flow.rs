@@ -6,11 +6,13 @@
 //!                                                └─ rejected, limited, refused ─▶ 400, 429, 502
 //! ```
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +42,7 @@ pub(super) struct Flow<H> {
     clock: Clock,
     lifetime: Duration,
     answers: HttpAnswers,
+    trusted: Vec<IpNet>,
     budget: Duration,
     confirm_timeout: Duration,
     places: Arc<Semaphore>,
@@ -65,6 +68,7 @@ impl<H: Handler> Flow<H> {
             clock,
             lifetime,
             answers: settings.answers,
+            trusted: settings.trusted_proxies.clone(),
             budget: settings.budget,
             confirm_timeout: settings.confirm_timeout,
             places: Arc::new(Semaphore::new(settings.requests)),
@@ -74,7 +78,12 @@ impl<H: Handler> Flow<H> {
     }
 
     /// Answers a request. Once it is begun it goes on to its end, whether or not anybody waits.
-    pub(super) async fn answer(self: Arc<Self>, headers: &HeaderMap, body: Bytes) -> Answer {
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Answer {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
         };
@@ -85,7 +94,7 @@ impl<H: Handler> Flow<H> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Answer::Busy;
         };
-        let visit = self.visit(headers, body, submission);
+        let visit = self.visit(peer, headers, body, submission);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
             let _place = place;
@@ -104,10 +113,17 @@ impl<H: Handler> Flow<H> {
         self.tasks.wait().await;
     }
 
-    fn visit(&self, headers: &HeaderMap, body: Bytes, submission: Submission) -> Visit {
+    fn visit(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        body: Bytes,
+        submission: Submission,
+    ) -> Visit {
         let number = submission.mobile().unwrap_or_default().as_bytes();
         let id = |name: &str| headers::clean_id(headers.get(name)?.as_bytes(), number);
         let received = self.clock.now();
+        let client = head::client(peer, headers, &self.trusted);
         let event_id = uuid::Uuid::new_v4().to_string();
         Visit {
             received,
@@ -117,7 +133,7 @@ impl<H: Handler> Flow<H> {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: Queue::Live,
-                charge: Charge::due(Source::new(&event_id), received),
+                charge: Charge::due(Source::new(&event_id), received).from_address(client),
             },
             event_id,
             body,

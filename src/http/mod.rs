@@ -12,16 +12,17 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::Answer;
 use self::flow::Flow;
+use self::server::Peer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::door::Outbox;
@@ -79,10 +80,12 @@ impl<H: Handler> Http<H> {
 }
 
 fn router<H: Handler>(context_path: &str, flow: &Arc<Flow<H>>, bounds: body::Bounds) -> Router {
-    let send = move |State(flow): State<Arc<Flow<H>>>, request: Request<Body>| async move {
+    let send = move |State(flow): State<Arc<Flow<H>>>,
+                     Extension(Peer(peer)): Extension<Peer>,
+                     request: Request<Body>| async move {
         let (head, body) = request.into_parts();
         match body::read(&head.headers, body, bounds).await {
-            Ok(body) => flow.answer(&head.headers, body).await,
+            Ok(body) => flow.answer(peer, &head.headers, body).await,
             Err(answer) => answer,
         }
     };
