@@ -26,9 +26,11 @@ use crate::egov::Queue;
 use crate::engine::door::records::{Result as DoorResult, Visit};
 use crate::engine::door::{Confirmation, Outbox, Receipt};
 use crate::engine::headers;
+use crate::engine::record::Door;
 use crate::handler::{Context, Handler};
 use crate::idempotency::{Begin, Fingerprint, Idempotency, Lease};
 use crate::limits::{Charge, Source};
+use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 
 /// With a transaction open for this long, a request would create an OTP that cannot be sent.
@@ -40,6 +42,7 @@ pub(super) struct Flow<H> {
     outbox: Outbox,
     keys: Idempotency,
     clock: Clock,
+    metrics: Metrics,
     lifetime: Duration,
     answers: HttpAnswers,
     trusted: Vec<IpNet>,
@@ -58,6 +61,7 @@ impl<H: Handler> Flow<H> {
         outbox: Outbox,
         keys: Idempotency,
         clock: Clock,
+        metrics: Metrics,
         lifetime: Duration,
         settings: &config::Http,
     ) -> Self {
@@ -66,6 +70,7 @@ impl<H: Handler> Flow<H> {
             outbox,
             keys,
             clock,
+            metrics,
             lifetime,
             answers: settings.answers,
             trusted: settings.trusted_proxies.clone(),
@@ -97,7 +102,7 @@ impl<H: Handler> Flow<H> {
         let visit = self.visit(peer, headers, body, submission);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
-            let _place = place;
+            let _held = (place, self.metrics.http_request());
             match key {
                 Some(key) => self.serve_once(&key, visit).await,
                 None => self.serve(visit, None).await,
@@ -246,7 +251,7 @@ impl<H: Handler> Flow<H> {
             .handler
             .handle(&visit.submission, &visit.context, &stop);
         match tokio::time::timeout(self.budget, handled).await {
-            Ok(Some(outcome)) => judged(outcome),
+            Ok(Some(outcome)) => self.judged(outcome),
             Ok(None) | Err(_) => Ok(DoorResult::HandedOver { tries: 1 }),
         }
     }
@@ -256,18 +261,25 @@ impl<H: Handler> Flow<H> {
         let stop = CancellationToken::new();
         let admitted = self.handler.admit(&visit.submission, &visit.context, &stop);
         match tokio::time::timeout(self.budget, admitted).await {
-            Ok(Some(Err(outcome))) => judged(outcome),
+            Ok(Some(Err(outcome))) => self.judged(outcome),
             Ok(Some(Ok(())) | None) | Err(_) => Ok(DoorResult::HandedOver { tries: 0 }),
         }
     }
-}
 
-fn judged(outcome: Outcome) -> Result<DoorResult, Answer> {
-    match outcome {
-        Outcome::Published(published) => Ok(DoorResult::Published(published)),
-        Outcome::Retried(_) => Ok(DoorResult::HandedOver { tries: 1 }),
-        Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
-        Outcome::Limited(limited) => Err(Answer::limited(limited)),
-        Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
+    /// A refusal is final here; what is to be written has its end once it is committed.
+    fn judged(&self, outcome: Outcome) -> Result<DoorResult, Answer> {
+        match &outcome {
+            Outcome::Rejected(_) | Outcome::Limited(_) => {
+                self.metrics.finished(Door::Http, &outcome, Duration::ZERO);
+            }
+            Outcome::Published(_) | Outcome::Retried(_) | Outcome::DeadLettered(_) => {}
+        }
+        match outcome {
+            Outcome::Published(published) => Ok(DoorResult::Published(published)),
+            Outcome::Retried(_) => Ok(DoorResult::HandedOver { tries: 1 }),
+            Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
+            Outcome::Limited(limited) => Err(Answer::limited(limited)),
+            Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
+        }
     }
 }
