@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rstest::rstest;
 use serde_json::Value;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, Text, User};
@@ -16,6 +17,7 @@ use crate::broker::Broker;
 use crate::client::Client;
 use crate::kafka::{Draft, wait_for, wait_until};
 use crate::process::Process;
+use crate::redis_server::Redis;
 use crate::request::Request;
 use crate::world::{Setup, World};
 
@@ -509,4 +511,65 @@ fn over_http_every_answer_is_counted_and_every_end_once() {
     ] {
         assert_eq!(seen.get(series), times, "{series}");
     }
+}
+
+#[test]
+fn http_without_any_live_engine_is_not_ready_and_says_so() {
+    let world = World::new();
+    let http = world.spawn_with("http", &[("ENGINE__ENABLED", "false")]);
+    assert_eq!(
+        Client::connect(&http)
+            .send(&Request::register("9876560201"))
+            .status,
+        201
+    );
+    assert_eq!(
+        health(&http, "/health/ready"),
+        (
+            503,
+            "DOWN".to_owned(),
+            trouble("engines", "no engine of the group is alive")
+        )
+    );
+    assert_eq!(health(&http, "/health/live").0, 200);
+    let _engine = world.spawn_with("engine", &[("HTTP__ENABLED", "false")]);
+    wait_for("an engine is alive, and it is ready", || {
+        let seen = health(&http, "/health/ready");
+        if seen.0 == 200 && seen.2.is_empty() {
+            Ok(())
+        } else {
+            Err(seen)
+        }
+    });
+}
+
+#[rstest]
+#[case::for_limits("on")]
+#[case::for_keys_alone("off")]
+fn redis_being_away_degrades_and_requests_are_served(#[case] limits: &str) {
+    let mut redis = Redis::start();
+    let setup = Setup::default()
+        .set("LIMITS__MODE", limits)
+        .set("LIMITS__REDIS", redis.address())
+        .set("LIMITS__REDIS_TIMEOUT", "1s");
+    let world = World::with(setup);
+    let process = world.start("a");
+    assert_eq!(
+        health(&process, "/health/ready"),
+        (200, "UP".to_owned(), BTreeMap::new())
+    );
+    redis.kill();
+    let request = Request::register("9876560301");
+    let keyed = || Client::connect(&process).post(&request.body(), &[("Idempotency-Key", "key")]);
+    let degraded = (
+        200,
+        "DEGRADED".to_owned(),
+        trouble("redis", "each instance goes by its own memory"),
+    );
+    assert_eq!((keyed().status, keyed().status), (201, 201));
+    wait_for("it is said", || {
+        let seen = health(&process, "/health/ready");
+        if seen == degraded { Ok(()) } else { Err(seen) }
+    });
+    assert_eq!(world.sms().len(), 1);
 }
