@@ -18,6 +18,7 @@ use crate::engine::admin::Admin;
 use crate::engine::vitals::Vitals;
 use crate::health::{self, Engine, Group, Producer, Redis, Report, Senders, Snapshot, Status};
 use crate::known_topics::KnownTopics;
+use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
 
 /// How long what the brokers said about the group is good.
@@ -33,6 +34,8 @@ pub struct Management {
     pub producers: Vec<(&'static str, Arc<Vitals>)>,
     /// The services that are called.
     pub services: Services,
+    /// The sending limits.
+    pub limits: Limits,
     /// The topics of the cluster.
     pub topics: KnownTopics,
     /// The SMS and the email topic; none where each tenant has its own.
@@ -92,6 +95,7 @@ impl Management {
             engine: self.engine.as_ref().map(Observer::gauges),
             pending: self.engine.as_ref().map_or(0, Observer::pending),
             services: states.map(|one| (one.service, one.load)).collect(),
+            limits: self.limits.reached(),
         }
     }
 

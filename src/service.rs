@@ -164,6 +164,7 @@ impl Service {
             engine: engine.map(Engine::observer),
             producers: producers.into_iter().flatten().collect(),
             services: self.services.clone(),
+            limits: self.limits.clone(),
             topics: self.topics.clone(),
             // In a central instance each tenant has its own, looked for with each request.
             senders: (!config.tenancy.central_instance).then_some(senders),
@@ -191,7 +192,8 @@ impl Service {
             entries: config.http.idempotency_entries,
         };
         let keys = Idempotency::new(bounds, self.store.clone(), clock.clone());
-        Some(Http::new(config, self.handler.clone(), outbox, keys, clock))
+        let (handler, metrics) = (self.handler.clone(), self.metrics.clone());
+        Some(Http::new(config, handler, outbox, keys, clock, metrics))
     }
 
     /// Ends when a door cannot go on; [`Service::shut_down`] says why.
@@ -284,7 +286,7 @@ pub async fn start(
     let (known, measured) = (topics.clone(), metrics.clone());
     let started = tokio::task::spawn_blocking(move || {
         let door = door
-            .map(|settings| Door::start(settings, clock.clone(), patience))
+            .map(|settings| Door::start(settings, clock.clone(), measured.clone(), patience))
             .transpose()?;
         let engine = engine
             .map(|(settings, handler)| {

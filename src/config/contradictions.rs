@@ -2,6 +2,7 @@
 
 use super::read::Reader;
 use super::sections::Config;
+use super::values::LimitsMode;
 
 /// The broker's and librdkafka's own default for the largest record.
 const LARGEST_RECORD: usize = 1 << 20;
@@ -104,6 +105,13 @@ fn doors(r: &mut Reader, config: &Config) {
              would be forgotten before its request is answered"
         );
         r.contradiction("http.idempotency_window", Some("http.budget"), problem);
+    }
+    let counts =
+        config.limits.mode != LimitsMode::Off && config.limits.address.mode == LimitsMode::On;
+    if http.enabled && counts && http.trusted_proxies.is_empty() {
+        let problem = "counts nobody: no client's address is known without http.trusted_proxies";
+        let against = Some("http.trusted_proxies");
+        r.contradiction("limits.address", against, problem.into());
     }
     if http.budget >= config.request.lifetime {
         let problem =

@@ -8,8 +8,8 @@ use super::checks::{
 };
 use super::error::Origin;
 use super::kinds::{
-    count, delays, duration, flag, list, one_of, optional_redis, optional_url, path, prefix,
-    secret, text, url,
+    count, delays, duration, flag, list, networks, one_of, optional_redis, optional_url, path,
+    prefix, secret, text, url,
 };
 use super::read::Reader;
 use super::sections::{
@@ -152,6 +152,7 @@ impl Http {
             connections: r.read("http.connections", count(1..=1_000_000)),
             idempotency_window: r.read("http.idempotency_window", duration(SECOND..=DAY)),
             idempotency_entries: r.read("http.idempotency_entries", count(1..=MOST_ENTRIES)),
+            trusted_proxies: r.read("http.trusted_proxies", networks),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Kinds of values: each takes what was given and returns the typed value with the form to
 //! print, or the problem in words. A problem quotes the value, except where it may be a secret.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use toml::Value;
 
@@ -110,6 +112,24 @@ pub(super) fn list(
         let shown = texts.iter().cloned().map(Value::String).collect();
         Ok((texts, Value::Array(shown)))
     }
+}
+
+/// A list of addresses and networks.
+pub(super) fn networks(raw: &Raw) -> Parsed<Vec<IpNet>> {
+    let parse = |text: &str| {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        let network = text.parse().ok().or_else(address);
+        network.ok_or_else(|| {
+            let what = quote_text(text);
+            format!("must be addresses or networks such as \"10.0.0.0/8\", not {what}")
+        })
+    };
+    let (texts, shown) = list(|_| Ok(()))(raw)?;
+    let networks = texts
+        .iter()
+        .map(|text| parse(text))
+        .collect::<Result<_, _>>()?;
+    Ok((networks, shown))
 }
 
 /// Retry's tiers.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::values::{
@@ -160,6 +161,8 @@ pub struct Http {
     pub idempotency_window: Duration,
     /// Idempotency keys in memory.
     pub idempotency_entries: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Http {

@@ -360,6 +360,10 @@ fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] li
     "services.outage_messages: must have no empty entry"
 )]
 #[case(
+    "http.trusted_proxies = [\"10.0.0.1\", \"gateway\"]",
+    r#"http.trusted_proxies: must be addresses or networks such as "10.0.0.0/8", not "gateway""#
+)]
+#[case(
     "log.format = \"xml\"",
     r#"log.format: must be text or json, not "xml""#
 )]
@@ -524,6 +528,14 @@ fn a_wrong_value_is_named(#[case] file: &str, #[case] line: &str) {
 #[case(
     "[request]\nlifetime = \"3s\"\nmin_life = \"1s\"\n[retry]\ndelays = [\"1s\"]",
     "http.budget: must be shorter than request.lifetime: what is handed over would be too late (default; request.lifetime: file my.toml, line 2)"
+)]
+#[case(
+    "[http]\nidempotency_window = \"8s\"",
+    "http.idempotency_window: must be longer than http.budget and http.confirm_timeout together, 8s: a key would be forgotten before its request is answered (file my.toml, line 2; http.budget: default)"
+)]
+#[case(
+    "[limits]\naddress = \"on\"",
+    "limits.address: counts nobody: no client's address is known without http.trusted_proxies (file my.toml, line 2; http.trusted_proxies: default)"
 )]
 #[case(
     "[engine]\nwindow_bytes = 1000",

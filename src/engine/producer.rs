@@ -17,6 +17,7 @@ use super::output::{Outgoing, writes_to};
 use super::state::Commit;
 use super::vitals::Vitals;
 use super::{EngineError, Stopped};
+use crate::metrics::TransactionEnd;
 
 /// The time for one operation, retries included; then the producer is built anew.
 const BUDGET: Duration = Duration::from_secs(20);
@@ -42,6 +43,17 @@ pub(crate) enum Written {
         error: Option<KafkaError>,
         commit_called: bool,
     },
+}
+
+impl Written {
+    /// The same for metrics.
+    pub(crate) fn end(&self) -> TransactionEnd {
+        match self {
+            Self::Committed => TransactionEnd::Committed,
+            Self::Aborted | Self::Undelivered(_) => TransactionEnd::Aborted,
+            Self::Rebuild { .. } => TransactionEnd::Rebuilt,
+        }
+    }
 }
 
 /// What a transaction of the engine finishes.

@@ -254,11 +254,7 @@ impl Committer {
     }
 
     fn note_end(&self, end: &Written, took: Duration) {
-        let end = match end {
-            Written::Committed => TransactionEnd::Committed,
-            Written::Aborted | Written::Undelivered(_) => TransactionEnd::Aborted,
-            Written::Rebuild { .. } => TransactionEnd::Rebuilt,
-        };
+        let end = end.end();
         match end {
             TransactionEnd::Committed => self.core.vitals.committed(),
             TransactionEnd::Aborted | TransactionEnd::Rebuilt => self.core.vitals.not_committed(),

@@ -6,11 +6,13 @@
 //!                                                └─ rejected, limited, refused ─▶ 400, 429, 502
 //! ```
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,9 +26,11 @@ use crate::egov::Queue;
 use crate::engine::door::records::{Content, Visit};
 use crate::engine::door::{Confirmation, Outbox, Receipt};
 use crate::engine::headers;
+use crate::engine::record::Door;
 use crate::handler::{Context, Handler};
 use crate::idempotency::{Begin, Fingerprint, Idempotency, Lease};
 use crate::limits::{Charge, Source};
+use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 
 /// With a transaction open for this long, a request would create an OTP that cannot be sent.
@@ -38,8 +42,10 @@ pub(super) struct Flow<H> {
     outbox: Outbox,
     keys: Idempotency,
     clock: Clock,
+    metrics: Metrics,
     lifetime: Duration,
     answers: HttpAnswers,
+    trusted: Vec<IpNet>,
     budget: Duration,
     confirm_timeout: Duration,
     places: Arc<Semaphore>,
@@ -55,6 +61,7 @@ impl<H: Handler> Flow<H> {
         outbox: Outbox,
         keys: Idempotency,
         clock: Clock,
+        metrics: Metrics,
         lifetime: Duration,
         settings: &config::Http,
     ) -> Self {
@@ -63,8 +70,10 @@ impl<H: Handler> Flow<H> {
             outbox,
             keys,
             clock,
+            metrics,
             lifetime,
             answers: settings.answers,
+            trusted: settings.trusted_proxies.clone(),
             budget: settings.budget,
             confirm_timeout: settings.confirm_timeout,
             places: Arc::new(Semaphore::new(settings.requests)),
@@ -74,7 +83,12 @@ impl<H: Handler> Flow<H> {
     }
 
     /// Answers a request. Once it is begun it goes on to its end, whether or not anybody waits.
-    pub(super) async fn answer(self: Arc<Self>, headers: &HeaderMap, body: Bytes) -> Answer {
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Answer {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
         };
@@ -85,10 +99,10 @@ impl<H: Handler> Flow<H> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Answer::Busy;
         };
-        let visit = self.visit(headers, body, submission);
+        let visit = self.visit(peer, headers, body, submission);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
-            let _place = place;
+            let _held = (place, self.metrics.http_request());
             match key {
                 Some(key) => self.serve_once(&key, visit).await,
                 None => self.serve(visit, None).await,
@@ -104,10 +118,17 @@ impl<H: Handler> Flow<H> {
         self.tasks.wait().await;
     }
 
-    fn visit(&self, headers: &HeaderMap, body: Bytes, submission: Submission) -> Visit {
+    fn visit(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        body: Bytes,
+        submission: Submission,
+    ) -> Visit {
         let number = submission.mobile().unwrap_or_default().as_bytes();
         let id = |name: &str| headers::clean_id(headers.get(name)?.as_bytes(), number);
         let received = self.clock.now();
+        let client = head::client(peer, headers, &self.trusted);
         let event_id = uuid::Uuid::new_v4().to_string();
         Visit {
             received,
@@ -117,7 +138,7 @@ impl<H: Handler> Flow<H> {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: Queue::Live,
-                charge: Charge::due(Source::new(&event_id), received),
+                charge: Charge::due(Source::new(&event_id), received).from_address(client),
             },
             event_id,
             body,
@@ -230,7 +251,7 @@ impl<H: Handler> Flow<H> {
             .handler
             .handle(&visit.submission, &visit.context, &stop);
         match tokio::time::timeout(self.budget, handled).await {
-            Ok(Some(outcome)) => judged(outcome),
+            Ok(Some(outcome)) => self.judged(outcome),
             Ok(None) | Err(_) => Ok(Content::HandedOver { tries: 1 }),
         }
     }
@@ -240,18 +261,25 @@ impl<H: Handler> Flow<H> {
         let stop = CancellationToken::new();
         let admitted = self.handler.admit(&visit.submission, &visit.context, &stop);
         match tokio::time::timeout(self.budget, admitted).await {
-            Ok(Some(Err(outcome))) => judged(outcome),
+            Ok(Some(Err(outcome))) => self.judged(outcome),
             Ok(Some(Ok(())) | None) | Err(_) => Ok(Content::HandedOver { tries: 0 }),
         }
     }
-}
 
-fn judged(outcome: Outcome) -> Result<Content, Answer> {
-    match outcome {
-        Outcome::Published(published) => Ok(Content::Published(published)),
-        Outcome::Retried(_) => Ok(Content::HandedOver { tries: 1 }),
-        Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
-        Outcome::Limited(limited) => Err(Answer::limited(limited)),
-        Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
+    /// A refusal is final here; what is to be written has its end once it is committed.
+    fn judged(&self, outcome: Outcome) -> Result<Content, Answer> {
+        match &outcome {
+            Outcome::Rejected(_) | Outcome::Limited(_) => {
+                self.metrics.finished(Door::Http, &outcome, Duration::ZERO);
+            }
+            Outcome::Published(_) | Outcome::Retried(_) | Outcome::DeadLettered(_) => {}
+        }
+        match outcome {
+            Outcome::Published(published) => Ok(Content::Published(published)),
+            Outcome::Retried(_) => Ok(Content::HandedOver { tries: 1 }),
+            Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
+            Outcome::Limited(limited) => Err(Answer::limited(limited)),
+            Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
+        }
     }
 }

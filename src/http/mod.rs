@@ -12,21 +12,26 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::Answer;
 use self::flow::Flow;
+use self::server::Peer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::door::Outbox;
 use crate::handler::Handler;
 use crate::idempotency::Idempotency;
+use crate::metrics::Metrics;
 
 mod answer;
 mod body;
@@ -50,17 +55,19 @@ impl<H: Handler> Http<H> {
         outbox: Outbox,
         keys: Idempotency,
         clock: Clock,
+        metrics: Metrics,
     ) -> Self {
         let settings = &config.http;
         let lifetime = config.request.lifetime;
-        let flow = Flow::new(handler, outbox, keys, clock, lifetime, settings);
+        let measured = metrics.clone();
+        let flow = Flow::new(handler, outbox, keys, clock, measured, lifetime, settings);
         let flow = Arc::new(flow);
         let bounds = body::Bounds {
             size: settings.body_limit,
             time: settings.body_timeout,
         };
         Self {
-            router: router(&settings.context_path, &flow, bounds),
+            router: router(&settings.context_path, &flow, bounds, metrics),
             flow,
             bounds: server::Bounds {
                 connections: settings.connections,
@@ -78,20 +85,35 @@ impl<H: Handler> Http<H> {
     }
 }
 
-fn router<H: Handler>(context_path: &str, flow: &Arc<Flow<H>>, bounds: body::Bounds) -> Router {
-    let send = move |State(flow): State<Arc<Flow<H>>>, request: Request<Body>| async move {
+fn router<H: Handler>(
+    context_path: &str,
+    flow: &Arc<Flow<H>>,
+    bounds: body::Bounds,
+    metrics: Metrics,
+) -> Router {
+    let send = move |State(flow): State<Arc<Flow<H>>>,
+                     Extension(Peer(peer)): Extension<Peer>,
+                     request: Request<Body>| async move {
         let (head, body) = request.into_parts();
         match body::read(&head.headers, body, bounds).await {
-            Ok(body) => flow.answer(&head.headers, body).await,
+            Ok(body) => flow.answer(peer, &head.headers, body).await,
             Err(answer) => answer,
         }
     };
     // It says that the process serves, and never depends on Kafka or a service.
     let probe = async || ([(CONTENT_TYPE, "application/json")], r#"{"status":"UP"}"#);
+    let count = move |response: Response| {
+        // Only the probe answers so.
+        if response.status() != StatusCode::OK {
+            metrics.http_answered(response.status().as_u16());
+        }
+        std::future::ready(response)
+    };
     Router::new()
         .route(&format!("{context_path}/v1/_send"), post(send))
         .route(&format!("{context_path}/health"), get(probe))
         .fallback(async || Answer::NotFound)
         .method_not_allowed_fallback(async || Answer::WrongMethod)
+        .layer(map_response(count))
         .with_state(Arc::clone(flow))
 }

@@ -1,11 +1,15 @@
 //! Connections: how many, how long they may be idle, and their end.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +23,10 @@ const LARGEST_HEAD: usize = 32 * 1024;
 
 /// After an error that is not one connection's fault, such as no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who a request's connection is from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// The bounds of connections.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +47,7 @@ pub(super) async fn serve(
     bounds: Bounds,
     stop: CancellationToken,
 ) {
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         // The time runs while a connection is idle, too.
@@ -49,11 +57,11 @@ pub(super) async fn serve(
     let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
     let cut = CancellationToken::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, peer)) => (stream, Peer(peer.ip())),
                 Err(error) => {
                     after(&error).await;
                     continue;
@@ -65,7 +73,12 @@ pub(super) async fn serve(
             continue;
         };
         prepare(&stream, bounds.idle);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let router = router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         let cut = cut.clone();
         tasks.spawn(async move {

@@ -64,6 +64,8 @@ metrics! {
         "Answers of the HTTP door, by status";
     HANDED_OVER: Counter "user_otp_http_handed_over" []
         "HTTP requests that went on the topic of accepted requests";
+    HTTP_OPEN: Gauge "user_otp_http_requests_in_progress" []
+        "HTTP requests that were read and are not answered";
     LIMITS: Counter "user_otp_limits_reached" ["limit", "effect"]
         "Requests over a sending limit: refused, or only counted (shadowed)";
     CALLS: Counter "user_otp_service_calls" ["service", "result"]

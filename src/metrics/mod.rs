@@ -25,6 +25,7 @@ pub use self::list::{ALL, Kind, Metric};
 use crate::egov::{Load, Service};
 use crate::engine::record::Door;
 use crate::engine::state;
+use crate::limits::Reached;
 use crate::messages::TextCode;
 use crate::outcome::{Code, Failure, FinalOutcome, Limit, Outcome};
 
@@ -64,11 +65,21 @@ pub enum Rebalance {
 
 /// What reaching a sending limit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitEffect {
+enum LimitEffect {
     /// The request was refused.
     Refused,
     /// It was only counted.
     Shadowed,
+}
+
+/// Something that is under way, until it is dropped.
+#[derive(Debug)]
+pub struct InProgress(Gauge);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What is read when metrics are asked for.
@@ -80,6 +91,8 @@ pub struct Gauges {
     pub pending: usize,
     /// Each service that is called.
     pub services: Vec<(Service, Load)>,
+    /// How often each sending limit was reached.
+    pub limits: Vec<Reached>,
 }
 
 type One = [(&'static str, &'static str); 1];
@@ -119,6 +132,7 @@ struct Inner {
     dead_letters: Family<Two, Counter>,
     http_answers: Family<One, Counter>,
     handed_over: Counter,
+    http_open: Gauge,
     limits: Family<Two, Counter>,
     calls: Family<Two, Counter>,
     call_time: Times<One>,
@@ -168,6 +182,7 @@ impl Default for Metrics {
             dead_letters: register(r, list::DEAD_LETTERS, Family::default()),
             http_answers: register(r, list::HTTP_ANSWERS, Family::default()),
             handed_over: register(r, list::HANDED_OVER, Counter::default()),
+            http_open: register(r, list::HTTP_OPEN, Gauge::default()),
             limits: register(r, list::LIMITS, Family::default()),
             calls: register(r, list::CALLS, Family::default()),
             call_time: register(
@@ -230,7 +245,9 @@ impl Inner {
             TransactionEnd::Aborted,
             TransactionEnd::Rebuilt,
         ] {
-            drop(self.transactions.get_or_create(&ended(Door::Stream, end)));
+            for door in [Door::Stream, Door::Http] {
+                drop(self.transactions.get_or_create(&ended(door, end)));
+            }
         }
     }
 }
@@ -239,14 +256,7 @@ impl Metrics {
     /// A request's try ended in `outcome`, committed, `age` after the request's time.
     pub fn finished(&self, door: Door, outcome: &Outcome, age: Duration) {
         match outcome {
-            Outcome::Published(published) => {
-                let handles = self.0.by_door(door);
-                handles.publish.observe(age.as_secs_f64());
-                match published.code {
-                    None => drop(handles.published.inc()),
-                    Some(code) => self.count(door, FinalOutcome::Published, code.as_str()),
-                }
-            }
+            Outcome::Published(published) => self.published(door, published.code, age),
             Outcome::Rejected(rejection) => {
                 self.count(door, FinalOutcome::Rejected, rejection.code());
             }
@@ -258,6 +268,16 @@ impl Metrics {
                 let labels = [("code", setback.code.as_str())];
                 self.0.retries.get_or_create(&labels).inc();
             }
+        }
+    }
+
+    /// A request's messages were committed, `age` after its time.
+    pub fn published(&self, door: Door, code: Option<Code>, age: Duration) {
+        let handles = self.0.by_door(door);
+        handles.publish.observe(age.as_secs_f64());
+        match code {
+            None => drop(handles.published.inc()),
+            Some(code) => self.count(door, FinalOutcome::Published, code.as_str()),
         }
     }
 
@@ -305,9 +325,11 @@ impl Metrics {
         self.0.handed_over.inc();
     }
 
-    /// A request was over a sending limit.
-    pub fn limit_reached(&self, limit: Limit, effect: LimitEffect) {
-        self.0.limits.get_or_create(&reached(limit, effect)).inc();
+    /// An HTTP request was read; it is answered when this is dropped.
+    #[must_use]
+    pub fn http_request(&self) -> InProgress {
+        self.0.http_open.inc();
+        InProgress(self.0.http_open.clone())
     }
 
     /// What a service's calls are recorded by.
@@ -406,6 +428,15 @@ impl Inner {
             let waiting = self.calls_waiting.get_or_create(&labels);
             waiting.set(whole(load.waiting));
         }
+        for limit in &now.limits {
+            for (effect, times) in [
+                (LimitEffect::Refused, limit.refused),
+                (LimitEffect::Shadowed, limit.shadowed),
+            ] {
+                let counter = self.limits.get_or_create(&reached(limit.limit, effect));
+                counter.inner().store(times, Ordering::Relaxed);
+            }
+        }
         self.pending.set(whole(now.pending));
         let Some(engine) = &now.engine else { return };
         self.partitions.set(whole(engine.partitions));
@@ -495,7 +526,6 @@ mod tests {
         metrics.finished(Door::Http, &Outcome::Retried(setback), Duration::ZERO);
         metrics.http_answered(201);
         metrics.handed_over();
-        metrics.limit_reached(Limit::Prefix, LimitEffect::Shadowed);
         metrics
             .calls(Service::Otp)
             .ended(Ok(()), Duration::from_millis(60));
@@ -521,6 +551,11 @@ mod tests {
             }),
             pending: 4,
             services: vec![(Service::Otp, load)],
+            limits: vec![Reached {
+                limit: Limit::Prefix,
+                refused: 0,
+                shadowed: 5,
+            }],
         };
         (metrics, gauges)
     }
@@ -566,6 +601,7 @@ mod tests {
             r#"user_otp_lag_seconds{topic="requests"} 1.5"#,
             r#"user_otp_service_calls_waiting{service="otp"} 1"#,
             "user_otp_window_requests 3",
+            r#"user_otp_limits_reached_total{limit="limit-prefix",effect="shadowed"} 5"#,
             "user_otp_partitions_pending 4",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in\n{text}");

@@ -22,6 +22,7 @@ mod http;
 mod http_failures;
 mod http_hostile;
 mod http_keys;
+mod http_limits;
 mod http_load;
 mod kafka;
 mod leaks;

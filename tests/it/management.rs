@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rstest::rstest;
 use serde_json::Value;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, Text, User};
@@ -13,8 +14,10 @@ use user_otp::management::GroupWatch;
 use user_otp::metrics::{ALL, Kind};
 
 use crate::broker::Broker;
+use crate::client::Client;
 use crate::kafka::{Draft, wait_for, wait_until};
 use crate::process::Process;
+use crate::redis_server::Redis;
 use crate::request::Request;
 use crate::world::{Setup, World};
 
@@ -432,4 +435,141 @@ fn the_members_of_a_group_are_the_live_engines() {
     assert!(a.terminate().success());
     wait_until("one is left", || members() == 1);
     drop(b);
+}
+
+#[test]
+fn over_http_every_answer_is_counted_and_every_end_once() {
+    let world = World::with(Setup::default().set("LIMITS__MODE", "on"));
+    let process = world.start("a");
+    let mut client = Client::connect(&process);
+    let keyed = [("Idempotency-Key", "key")];
+    let first = Request::register("9876560101").body();
+    for status in [201, 201] {
+        assert_eq!(client.post(&first, &keyed).status, status);
+    }
+    let mut ask = |request: &Request, status: u16| {
+        assert_eq!(client.send(request).status, status, "{request:?}");
+    };
+    ask(&Request::register("9876560101"), 429);
+    ask(&Request::login("9876560102"), 400);
+    let refused = Behaviour::failing(Fault::status(403)).times(1);
+    world.egov.set(Service::Otp, refused);
+    ask(&Request::register("9876560103"), 502);
+    let away = Behaviour::failing(Fault::status(503)).times(3);
+    world.egov.set(Service::Users, away);
+    ask(&Request::register("9876560104"), 201);
+    client
+        .write("GET /user-otp/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("it is taken");
+    assert_eq!(client.answer().expect("it is answered").status, 200);
+    world.wait_for_outcomes(2);
+
+    let published = r#"{door="http",outcome="published",code="none"}"#;
+    let seen = wait_for("what the stream carried on with is counted", || {
+        let seen = Scrape::of(&process);
+        let times = seen.get(&format!("user_otp_requests_total{published}"));
+        if times >= 2.0 { Ok(seen) } else { Err(times) }
+    });
+    assert_eq!(
+        seen.counted("user_otp_requests_total"),
+        counts(&[
+            (
+                r#"{door="http",outcome="limited",code="limit-number-type"}"#,
+                1.0
+            ),
+            (published, 2.0),
+            (
+                r#"{door="http",outcome="rejected",code="OTP.UNKNOWN_CREDENTIAL"}"#,
+                1.0
+            ),
+        ])
+    );
+    assert_eq!(
+        seen.counted("user_otp_http_answers_total"),
+        counts(&[
+            (r#"{status="201"}"#, 3.0),
+            (r#"{status="400"}"#, 1.0),
+            (r#"{status="429"}"#, 1.0),
+            (r#"{status="502"}"#, 1.0),
+        ])
+    );
+    assert_eq!(
+        seen.counted("user_otp_limits_reached_total"),
+        counts(&[(r#"{limit="limit-number-type",effect="refused"}"#, 1.0)])
+    );
+    for (series, times) in [
+        ("user_otp_http_handed_over_total", 1.0),
+        ("user_otp_http_requests_in_progress", 0.0),
+        (
+            r#"user_otp_publish_duration_seconds_count{door="http"}"#,
+            2.0,
+        ),
+        (
+            r#"user_otp_transactions_total{door="http",end="committed"}"#,
+            2.0,
+        ),
+    ] {
+        assert_eq!(seen.get(series), times, "{series}");
+    }
+}
+
+#[test]
+fn http_without_any_live_engine_is_not_ready_and_says_so() {
+    let world = World::new();
+    let http = world.spawn_with("http", &[("ENGINE__ENABLED", "false")]);
+    assert_eq!(
+        Client::connect(&http)
+            .send(&Request::register("9876560201"))
+            .status,
+        201
+    );
+    assert_eq!(
+        health(&http, "/health/ready"),
+        (
+            503,
+            "DOWN".to_owned(),
+            trouble("engines", "no engine of the group is alive")
+        )
+    );
+    assert_eq!(health(&http, "/health/live").0, 200);
+    let _engine = world.spawn_with("engine", &[("HTTP__ENABLED", "false")]);
+    wait_for("an engine is alive, and it is ready", || {
+        let seen = health(&http, "/health/ready");
+        if seen.0 == 200 && seen.2.is_empty() {
+            Ok(())
+        } else {
+            Err(seen)
+        }
+    });
+}
+
+#[rstest]
+#[case::for_limits("on")]
+#[case::for_keys_alone("off")]
+fn redis_being_away_degrades_and_requests_are_served(#[case] limits: &str) {
+    let mut redis = Redis::start();
+    let setup = Setup::default()
+        .set("LIMITS__MODE", limits)
+        .set("LIMITS__REDIS", redis.address())
+        .set("LIMITS__REDIS_TIMEOUT", "1s");
+    let world = World::with(setup);
+    let process = world.start("a");
+    assert_eq!(
+        health(&process, "/health/ready"),
+        (200, "UP".to_owned(), BTreeMap::new())
+    );
+    redis.kill();
+    let request = Request::register("9876560301");
+    let keyed = || Client::connect(&process).post(&request.body(), &[("Idempotency-Key", "key")]);
+    let degraded = (
+        200,
+        "DEGRADED".to_owned(),
+        trouble("redis", "each instance goes by its own memory"),
+    );
+    assert_eq!((keyed().status, keyed().status), (201, 201));
+    wait_for("it is said", || {
+        let seen = health(&process, "/health/ready");
+        if seen == degraded { Ok(()) } else { Err(seen) }
+    });
+    assert_eq!(world.sms().len(), 1);
 }

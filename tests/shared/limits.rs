@@ -318,7 +318,11 @@ fn a_redis_that_does_not_let_us_write_is_away() {
 fn what_an_address_was_refused_stays_refused_where_the_address_is_not_known() {
     let redis = Redis::start();
     run(async {
-        let settings = [("LIMITS__ADDRESS", "on"), ("LIMITS__ADDRESS_COUNT", "1")];
+        let settings = [
+            ("HTTP__TRUSTED_PROXIES", "10.0.0.0/8"),
+            ("LIMITS__ADDRESS", "on"),
+            ("LIMITS__ADDRESS_COUNT", "1"),
+        ];
         let limits = instance(&sharing(&redis, "address", &settings), &clock()).await;
         let due = |source| Charge::due(Source::new(source), EpochMs(START));
         let at_the_door = |source| due(source).from_address(Some([203, 0, 113, 7].into()));

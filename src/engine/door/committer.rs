@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use super::claim::Claim;
 use super::records::{Content, Visit};
 use super::{Confirmation, Settings, Shared};
-use crate::clock::Clock;
+use crate::clock::{Clock, EpochMs};
 use crate::engine::EngineError;
 use crate::engine::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use crate::engine::faults::{Faults, Fences};
 use crate::engine::output::Outgoing;
 use crate::engine::producer::{Producers, Transactions, Written};
+use crate::engine::record::Door;
 use crate::engine::transaction::PAUSE;
 use crate::outcome::Code;
 
@@ -171,12 +172,16 @@ impl Committer {
                 commit_called: false,
             },
         };
+        let metrics = &self.shared.metrics;
+        metrics.transaction(Door::Http, end.end(), started.elapsed());
         match end {
             Written::Committed => {
                 tracing::debug!(results = batch.len(), took = ?started.elapsed(), "HTTP transaction committed");
                 self.cap = (self.cap * 2).min(self.settings.batch);
                 self.producers.reachability.found();
+                let now = self.clock.now();
                 for entry in batch {
+                    self.count(&entry, now);
                     entry.answer(Confirmation::Committed);
                 }
             }
@@ -205,6 +210,18 @@ impl Committer {
             }
         }
         *self.shared.opened.lock() = None;
+    }
+
+    /// Counts what is committed for good.
+    fn count(&self, entry: &Entry, now: EpochMs) {
+        let metrics = &self.shared.metrics;
+        match &entry.content {
+            Content::Published(published) => {
+                let age = entry.visit.received.age(now);
+                metrics.published(Door::Http, published.code, age);
+            }
+            Content::HandedOver { .. } => metrics.handed_over(),
+        }
     }
 
     /// Puts back what is still waited for, before everything else; nothing of it was written.

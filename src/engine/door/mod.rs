@@ -29,6 +29,7 @@ use super::producer::Producers;
 use super::vitals::Vitals;
 use super::{Drained, EngineError};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 
 mod claim;
 mod committer;
@@ -90,6 +91,7 @@ pub struct Receipt {
 
 struct Shared {
     vitals: Arc<Vitals>,
+    metrics: Metrics,
     /// Since when the transaction under way is open.
     opened: Mutex<Option<Instant>>,
     stopping: CancellationToken,
@@ -106,10 +108,12 @@ impl Door {
     pub fn start(
         settings: Settings,
         clock: Clock,
+        metrics: Metrics,
         patience: Duration,
     ) -> Result<Self, EngineError> {
         let shared = Arc::new(Shared {
             vitals: Arc::default(),
+            metrics,
             opened: Mutex::default(),
             stopping: CancellationToken::new(),
             failure: OnceLock::new(),

@@ -58,7 +58,8 @@ impl World {
             largest_record: 4_000,
         };
         let clock = Clock::fixed(EpochMs(0));
-        let door = Door::start(settings, clock, PATIENCE).expect("the mock answers");
+        let door =
+            Door::start(settings, clock, Metrics::default(), PATIENCE).expect("the mock answers");
         Self { kafka, door }
     }
 

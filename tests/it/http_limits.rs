@@ -1,0 +1,152 @@
+//! Sending limits over HTTP.
+
+use rstest::rstest;
+use user_otp::egov::Service;
+use user_otp::egov::standin::{Behaviour, Fault, User};
+
+use crate::client::{Answer, Client};
+use crate::kafka::wait_until;
+use crate::process::Process;
+use crate::redis_server::Redis;
+use crate::request::Request;
+use crate::world::{Setup, World};
+
+/// A world with limits as they are by default, but for a window that no test outlives.
+fn limited() -> Setup {
+    Setup::default()
+        .set("LIMITS__MODE", "on")
+        .set("LIMITS__NUMBER_TYPE_WINDOW", "1h")
+}
+
+#[track_caller]
+fn send(process: &Process, request: &Request) -> Answer {
+    Client::connect(process).send(request)
+}
+
+const TOO_SOON: &str = "limited/limit-number-type";
+
+#[rstest]
+#[case::platform("platform")]
+#[case::uniform("uniform")]
+fn too_early_is_429_and_tells_nobody_who_is_registered(#[case] answers: &str) {
+    let world = World::with(limited().set("HTTP__ANSWERS", answers));
+    let process = world.start("a");
+    world.egov.add_user(User::citizen("9876550001", "pb"));
+    for mobile in ["9876550001", "9876550002"] {
+        let first = send(&process, &Request::login(mobile)).status;
+        assert!(first == 201 || answers == "platform", "{first}");
+        let second = send(&process, &Request::login(mobile));
+        assert_eq!(
+            (second.status, second.body.as_str()),
+            (
+                429,
+                r#"{"responseInfo":null,"error":{"code":429,"message":"Too many OTP requests, please try again later","description":null,"fields":[]}}"#
+            )
+        );
+        let pause = second.header("retry-after").expect("when to try again");
+        let pause: u64 = pause.parse().expect("whole seconds");
+        assert!((3_000..=3_600).contains(&pause), "{pause}");
+    }
+    if answers == "uniform" {
+        // Charged at the door: the stream does not charge them once more, and refuse them.
+        let mut ends: Vec<_> = world
+            .wait_for_outcomes(2)
+            .iter()
+            .map(|one| one.summary())
+            .collect();
+        ends.sort();
+        assert_eq!(ends, ["published", "rejected/OTP.UNKNOWN_CREDENTIAL"]);
+    }
+    assert_eq!(world.sms().len(), 1);
+}
+
+#[test]
+fn both_doors_share_a_window() {
+    let world = World::with(limited());
+    let process = world.start("a");
+    world.egov.everyone(true);
+    assert_eq!(send(&process, &Request::login("9876550011")).status, 201);
+    world.request(&Request::login("9876550011").id("stream"));
+    assert_eq!(world.wait_for_outcome("stream").summary(), TOO_SOON);
+    world.request(&Request::login("9876550012").id("first"));
+    assert_eq!(world.wait_for_outcome("first").summary(), "published");
+    assert_eq!(send(&process, &Request::login("9876550012")).status, 429);
+    assert_eq!(world.sms().len(), 2);
+}
+
+#[test]
+fn what_is_handed_over_was_charged_once() {
+    let world = World::with(limited());
+    let process = world.start("a");
+    let outage = Behaviour::failing(Fault::status(503)).times(3);
+    world.egov.set(Service::Users, outage);
+    let request = Request::register("9876550021");
+    assert_eq!(send(&process, &request).status, 201);
+    let accepted = world.kafka.read(&world.topics.accepted);
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].header("otp-charged"), Some("true"));
+    let outcomes = world.wait_for_outcomes(1);
+    assert_eq!(outcomes[0].summary(), "published");
+    assert_eq!(send(&process, &request).status, 429);
+}
+
+#[rstest]
+#[case::in_memory(false)]
+#[case::in_redis(true)]
+fn a_failure_of_ours_costs_the_citizen_nothing_and_a_repeat_neither(#[case] shared: bool) {
+    let redis = Redis::start();
+    let setup = if shared {
+        limited()
+            .set("LIMITS__REDIS", redis.address())
+            .set("LIMITS__REDIS_TIMEOUT", "1s")
+    } else {
+        limited()
+    };
+    let world = World::with(setup);
+    let process = world.start("a");
+    let request = Request::register("9876550031");
+    let refused = Behaviour::failing(Fault::status(403)).times(1);
+    world.egov.set(Service::Otp, refused);
+    assert_eq!(send(&process, &request).status, 502);
+    let keyed = || Client::connect(&process).post(&request.body(), &[("Idempotency-Key", "k")]);
+    // Redis is told of it in the background.
+    wait_until("it is given back", || keyed().status == 201);
+    assert_eq!(keyed().status, 201, "a repeat is no request");
+    assert_eq!(send(&process, &request).status, 429);
+    assert_eq!(world.sms().len(), 1);
+}
+
+#[test]
+fn a_client_address_is_the_one_that_a_trusted_proxy_saw() {
+    let setup = limited()
+        .set("LIMITS__ADDRESS", "on")
+        .set("LIMITS__ADDRESS_COUNT", "2")
+        .set("LIMITS__ADDRESS_WINDOW", "1h")
+        .set("LIMITS__PREFIX", "off");
+    let world = World::with(setup);
+    let behind = world.spawn_with(
+        "behind",
+        &[("HTTP__TRUSTED_PROXIES", "127.0.0.0/8,10.1.2.3")],
+    );
+    let mut numbers = (0..).map(|number| format!("98765501{number:02}"));
+    let mut from = |process: &Process, forwarded: &str| {
+        let request = Request::register(&numbers.next().expect("there are many"));
+        let headers = [("X-Forwarded-For", forwarded)];
+        Client::connect(process)
+            .post(&request.body(), &headers)
+            .status
+    };
+    assert_eq!(from(&behind, "203.0.113.1"), 201);
+    assert_eq!(from(&behind, "192.0.2.1, 203.0.113.1, 10.1.2.3"), 201);
+    assert_eq!(from(&behind, "192.0.2.2, 203.0.113.1"), 429);
+    assert_eq!(
+        from(&behind, "203.0.113.1, 203.0.113.2"),
+        201,
+        "another client"
+    );
+    // Whoever is not behind one may write what they like, and shares an address with nobody.
+    let direct = world.spawn("direct");
+    for _ in 0..4 {
+        assert_eq!(from(&direct, "203.0.113.3"), 201);
+    }
+}
