@@ -265,7 +265,7 @@ fn introduce(config: &Config) {
         localization = config.localization.url.is_some(),
         mdms = config.mdms.url.is_some(),
         central_instance = config.tenancy.central_instance,
-        "each request ends once: published, rejected, or dead-lettered"
+        "each request ends once: published, rejected, limited, or dead-lettered"
     );
     tracing::info!(
         "consumers of the SMS and email topics need isolation.level=read_committed; others may also see messages of \
