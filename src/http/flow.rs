@@ -19,7 +19,7 @@ use super::answer::Answer;
 use crate::clock::Clock;
 use crate::config::{self, HttpAnswers};
 use crate::domain::request::Submission;
-use crate::egov::Queue;
+use crate::egov::{AtFloor, Queue};
 use crate::engine::door::records::{Result as DoorResult, Visit};
 use crate::engine::door::{Confirmation, Outbox};
 use crate::engine::headers;
@@ -104,6 +104,7 @@ impl<H: Handler> Flow<H> {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: Queue::Live,
+                at_floor: AtFloor::Leave,
                 charge: Charge::due(Source::new(&event_id), received),
             },
             event_id,
