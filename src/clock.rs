@@ -15,6 +15,12 @@ impl EpochMs {
         Self(self.0.saturating_add(as_ms(duration)))
     }
 
+    /// This moment less `duration`; saturates.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(as_ms(duration)))
+    }
+
     /// How long from `now` until this moment; zero when it has passed.
     #[must_use]
     pub fn left(self, now: Self) -> Duration {

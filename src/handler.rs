@@ -17,7 +17,7 @@ use crate::decide::{Recipients, decide};
 use crate::domain::request::{OtpRequest, Submission};
 use crate::domain::secret::Otp;
 use crate::domain::tenant::Tenancy;
-use crate::egov::{Call, CallError, Queue, Services, TextsFor};
+use crate::egov::{AtFloor, Call, CallError, Queue, Services, TextsFor};
 use crate::known_topics::KnownTopics;
 use crate::limits::{Charge, Limits};
 use crate::messages;
@@ -37,6 +37,8 @@ pub struct Context {
     pub tenant_header: Option<String>,
     /// In which queue its calls wait.
     pub queue: Queue,
+    /// Whether its calls wait for a service that is down.
+    pub at_floor: AtFloor,
     /// What it costs of the sending limits; once the handler has charged it, it says so.
     pub charge: Charge,
 }
@@ -179,12 +181,12 @@ impl OtpHandler {
             &texts,
             &otp,
             sms_topic,
-            call.deadline,
+            call.deadline.plus(self.rules.min_life),
         ))
     }
 
     fn look_at_the_deadline(&self, call: &Call<'_>) -> Result<(), Ended> {
-        if call.deadline.left(self.clock.now()) >= self.rules.min_life {
+        if self.clock.now() <= call.deadline {
             return Ok(());
         }
         let failure = Failure {
@@ -230,7 +232,11 @@ impl Handler for OtpHandler {
         stop: &CancellationToken,
     ) -> Option<Outcome> {
         match self
-            .try_once(submission, &context.charge, &context.call(stop))
+            .try_once(
+                submission,
+                &context.charge,
+                &context.call(stop, self.rules.min_life),
+            )
             .await
         {
             Ok(published) => Some(Outcome::Published(published)),
@@ -246,7 +252,11 @@ impl Handler for OtpHandler {
         stop: &CancellationToken,
     ) -> Option<Result<(), Outcome>> {
         match self
-            .validate(submission, &context.charge, &context.call(stop))
+            .validate(
+                submission,
+                &context.charge,
+                &context.call(stop, self.rules.min_life),
+            )
             .await
         {
             Ok(_) => Some(Ok(())),
@@ -261,13 +271,15 @@ impl Handler for OtpHandler {
 }
 
 impl Context {
-    fn call<'a>(&'a self, stop: &'a CancellationToken) -> Call<'a> {
+    /// With less than `min_life` left nothing is asked: who waits for a permit until then gets none.
+    fn call<'a>(&'a self, stop: &'a CancellationToken, min_life: Duration) -> Call<'a> {
         Call {
             correlation_id: self.correlation_id.as_deref(),
             traceparent: self.traceparent.as_deref(),
             tenant_header: self.tenant_header.as_deref(),
-            deadline: self.deadline,
+            deadline: self.deadline.minus(min_life),
             queue: self.queue,
+            at_floor: self.at_floor,
             stop,
         }
     }
@@ -325,6 +337,7 @@ mod tests {
             traceparent: None,
             tenant_header: None,
             queue: Queue::Live,
+            at_floor: AtFloor::Wait,
             charge: Charge::due(Source::new("requests-0-1"), EpochMs(0)),
         };
         let stop = CancellationToken::new();

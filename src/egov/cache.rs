@@ -379,7 +379,7 @@ mod tests {
 
     use tokio::sync::Notify;
 
-    use super::super::Queue;
+    use super::super::{AtFloor, Queue};
     use super::*;
 
     const START: EpochMs = EpochMs(1_732_346_880_000);
@@ -423,6 +423,7 @@ mod tests {
                 tenant_header: None,
                 deadline: self.clock.now().plus(Duration::from_secs(300)),
                 queue: Queue::Live,
+                at_floor: AtFloor::Wait,
                 stop: &self.stop,
             }
         }

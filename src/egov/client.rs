@@ -15,8 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::failure::{Failure, Lost, Reply, classify};
+use super::limit::Verdict;
 use super::limiter::{Limiter, NoPermit, Permit};
 use super::repeat::Repeats;
+use super::schedule::AtFloor;
 use super::{Call, CallError, Service, ServiceState};
 use crate::clock::Clock;
 use crate::config::{Config, ServiceUrl};
@@ -164,14 +166,14 @@ impl Endpoint {
     ) -> Result<T, CallError> {
         let client = &self.client;
         let mut pauses = None;
+        let mut permit = self.permit(turn).await?;
         loop {
-            let permit = self.permit(turn).await?;
             let sent = Instant::now();
             // On the heap, so that the thousands that wait for a permit take less.
             let received = Box::pin(self.exchange(message)).await;
-            drop(permit);
             let now = client.clock.now();
             let judged = classify(self.service, &client.outage_messages, now, received, &parse);
+            permit.answered(verdict(&judged));
             self.note(
                 judged.as_ref().map(drop).map_err(Failure::code),
                 sent.elapsed(),
@@ -187,6 +189,8 @@ impl Endpoint {
             );
             let pause = match &failure {
                 Failure::Refused { .. } => None,
+                // The next probe is somebody else's.
+                Failure::Unavailable { .. } if self.limiter.is_at_floor() => None,
                 Failure::Unavailable { retry_after, .. } => pauses
                     .get_or_insert_with(|| client.repeats.pauses())
                     .next(*retry_after),
@@ -195,6 +199,10 @@ impl Endpoint {
                 Some(pause) if self.leaves_time(turn, pause) => rest(turn, pause).await?,
                 Some(_) | None => return Err(failure.into()),
             }
+            permit = match self.permit_above_floor(turn).await? {
+                Some(permit) => permit,
+                None => return Err(failure.into()),
+            };
         }
     }
 
@@ -220,18 +228,39 @@ impl Endpoint {
     }
 
     async fn permit(&self, turn: Turn<'_>) -> Result<Permit, CallError> {
+        let at_floor = match turn {
+            Turn::AtOnce => AtFloor::Leave,
+            Turn::InLine(call) => call.at_floor,
+        };
+        let permit = self.take(turn, at_floor).await?;
+        permit.ok_or_else(CallError::busy)
+    }
+
+    /// A permit to ask again within a try; none: the service is down by now.
+    async fn permit_above_floor(&self, turn: Turn<'_>) -> Result<Option<Permit>, CallError> {
+        if self.limiter.is_at_floor() {
+            return Ok(None);
+        }
+        self.take(turn, AtFloor::Leave).await
+    }
+
+    /// None: the service is down, or busy with those who wait in line.
+    async fn take(&self, turn: Turn<'_>, at_floor: AtFloor) -> Result<Option<Permit>, CallError> {
         let call = match turn {
-            Turn::AtOnce => return self.limiter.permit_now().ok_or_else(CallError::busy),
+            Turn::AtOnce => return Ok(self.limiter.permit_now()),
             Turn::InLine(call) => call,
         };
         let left = call.deadline.left(self.client.clock.now());
-        self.limiter
-            .permit(call.queue, left, call.stop)
+        match self
+            .limiter
+            .permit(call.queue, at_floor, left, call.stop)
             .await
-            .map_err(|reason| match reason {
-                NoPermit::Stopped => CallError::Abandoned,
-                NoPermit::TooLate => CallError::too_late(),
-            })
+        {
+            Ok(permit) => Ok(Some(permit)),
+            Err(NoPermit::AtFloor) => Ok(None),
+            Err(NoPermit::Stopped) => Err(CallError::Abandoned),
+            Err(NoPermit::TooLate) => Err(CallError::too_late()),
+        }
     }
 
     fn leaves_time(&self, turn: Turn<'_>, pause: Duration) -> bool {
@@ -264,6 +293,15 @@ impl Endpoint {
             retry_after,
             body: body.unwrap_or(Err(Lost::Late)),
         })
+    }
+}
+
+/// What a call says about its service.
+fn verdict<T>(judged: &Result<T, Failure>) -> Verdict {
+    match judged {
+        Ok(_) => Verdict::Well,
+        Err(Failure::Unavailable { .. }) => Verdict::Failed,
+        Err(Failure::Refused { .. }) => Verdict::Refused,
     }
 }
 

@@ -1,125 +1,42 @@
-//! How many calls a service gets at once, and whose turn it is.
+//! Whose turn it is to call a service.
 //!
-//! A handler takes a [`Permit`] before each call and gives it back after the answer. When none is
-//! free it stands in one of two queues, each first come, first served: live requests, and jobs
-//! that operators started. Jobs get what nobody live waits for, and one permit in ten all the
-//! same, so that a busy day delays a job but does not stop it.
-//!
-//! [`Schedule`] is the rule, without time or tasks; [`Limiter`] adds the waiting. A permit is
-//! handed from hand to hand: who gives one back passes it to the next in turn, so nobody who
+//! A handler takes a [`Permit`] before each call and gives it back with the answer, by which
+//! [`Limit`](super::limit::Limit) judges how many there are. When none is free it stands in one of two
+//! queues, each first come, first served. [`Schedule`] is the rule of who is next, without time or
+//! tasks; [`Limiter`] adds the waiting. A permit is handed from hand to hand: who gives one back passes it to the next in turn, so nobody who
 //! comes later can snatch it. Who gives up waiting leaves the queue, and a permit that was on
 //! its way to them goes to the next.
+//!
+//! At the floor a permit comes free by the time alone. One of those who wait looks at the clock for
+//! all; there is no task for it. Who does not want to wait for a service that is down is sent away
+//! when it falls to the floor.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Permits in a row that live requests may take past a waiting job: the tenth is the job's.
-const LIVE_IN_A_ROW: u32 = 9;
-
-/// In which queue a request waits for its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Queue {
-    /// Somebody waits for their OTP.
-    Live,
-    /// An operator's job.
-    Job,
-}
-
-/// The rule of who gets a permit: counts alone.
-#[derive(Debug)]
-pub(crate) struct Schedule {
-    limit: usize,
-    in_use: usize,
-    live: usize,
-    jobs: usize,
-    /// Permits that live requests got since a job waits.
-    past_jobs: u32,
-}
-
-impl Schedule {
-    /// At most `limit` permits at once, at least one.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            limit: limit.max(1),
-            in_use: 0,
-            live: 0,
-            jobs: 0,
-            past_jobs: 0,
-        }
-    }
-
-    /// Takes a permit if one is free and nobody waits for it.
-    pub(crate) fn take(&mut self) -> bool {
-        let free = self.in_use < self.limit && self.live == 0 && self.jobs == 0;
-        self.in_use += usize::from(free);
-        free
-    }
-
-    /// Somebody joins the end of a queue.
-    pub(crate) fn join(&mut self, queue: Queue) {
-        *self.waiting(queue) += 1;
-    }
-
-    /// Somebody leaves a queue without a permit.
-    pub(crate) fn leave(&mut self, queue: Queue) {
-        let waiting = self.waiting(queue);
-        *waiting = waiting.saturating_sub(1);
-    }
-
-    /// A permit comes back.
-    pub(crate) fn release(&mut self) {
-        self.in_use = self.in_use.saturating_sub(1);
-    }
-
-    /// Gives a free permit to the first of a queue: of which one. None: no permit is free, or
-    /// nobody waits.
-    pub(crate) fn next(&mut self) -> Option<Queue> {
-        if self.in_use >= self.limit {
-            return None;
-        }
-        let queue = match (self.live > 0, self.jobs > 0) {
-            (false, false) => return None,
-            (true, false) => Queue::Live,
-            (false, true) => Queue::Job,
-            (true, true) if self.past_jobs >= LIVE_IN_A_ROW => Queue::Job,
-            (true, true) => Queue::Live,
-        };
-        self.past_jobs = match queue {
-            Queue::Live if self.jobs > 0 => self.past_jobs + 1,
-            Queue::Live | Queue::Job => 0,
-        };
-        self.leave(queue);
-        self.in_use += 1;
-        Some(queue)
-    }
-
-    fn waiting(&mut self, queue: Queue) -> &mut usize {
-        match queue {
-            Queue::Live => &mut self.live,
-            Queue::Job => &mut self.jobs,
-        }
-    }
-}
-
-/// A service's permits at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    /// Calls that it gets at once.
-    pub limit: usize,
-    /// Calls under way.
-    pub in_use: usize,
-    /// Requests that wait for their turn, jobs included.
-    pub waiting: usize,
-}
+use super::limit::Verdict;
+use super::schedule::{AtFloor, Load, Queue, Schedule};
 
 /// One service's permits. A cheap handle.
 #[derive(Debug, Clone)]
-pub(crate) struct Limiter(Arc<Mutex<State>>);
+pub(crate) struct Limiter(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    started: Instant,
+    state: Mutex<State>,
+    /// Held by the one of those who wait that looks at the clock for all.
+    watch: tokio::sync::Mutex<()>,
+    /// When a permit comes free by the time alone is another moment now.
+    moved: Notify,
+}
 
 #[derive(Debug)]
 struct State {
@@ -130,11 +47,20 @@ struct State {
 }
 
 /// Who waits in one queue, by ticket: the smallest is the first.
-type Line = BTreeMap<u64, oneshot::Sender<Permit>>;
+type Line = BTreeMap<u64, Place>;
+
+#[derive(Debug)]
+struct Place {
+    permit: oneshot::Sender<Permit>,
+    at_floor: AtFloor,
+}
 
 /// The right to make one call; it is given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Permit(Option<Limiter>);
+pub(crate) struct Permit {
+    limiter: Option<Limiter>,
+    begun: Duration,
+}
 
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,33 +69,41 @@ pub(crate) enum NoPermit {
     Stopped,
     /// It was not their turn in time.
     TooLate,
+    /// The service is down, and they did not want to wait for it.
+    AtFloor,
 }
 
 impl Limiter {
-    /// At most `limit` permits at once, at least one.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            schedule: Schedule::new(limit),
-            live: Line::new(),
-            jobs: Line::new(),
-            tickets: 0,
-        })))
+    /// At most `most` permits at once, at least one.
+    pub(crate) fn new(most: usize) -> Self {
+        Self(Arc::new(Shared {
+            started: Instant::now(),
+            state: Mutex::new(State {
+                schedule: Schedule::new(most),
+                live: Line::new(),
+                jobs: Line::new(),
+                tickets: 0,
+            }),
+            watch: tokio::sync::Mutex::default(),
+            moved: Notify::new(),
+        }))
     }
 
     /// How many permits there are, are taken, and are waited for.
     pub(crate) fn load(&self) -> Load {
-        let schedule = &self.0.lock().schedule;
-        Load {
-            limit: schedule.limit,
-            in_use: schedule.in_use,
-            waiting: schedule.live + schedule.jobs,
-        }
+        self.0.state.lock().schedule.load()
+    }
+
+    /// Whether the service counts as down.
+    pub(crate) fn is_at_floor(&self) -> bool {
+        self.0.state.lock().schedule.is_at_floor()
     }
 
     /// A permit if one is free now and nobody waits for it.
     pub(crate) fn permit_now(&self) -> Option<Permit> {
-        let free = self.0.lock().schedule.take();
-        free.then(|| Permit(Some(self.clone())))
+        let now = self.now();
+        let free = self.0.state.lock().schedule.take(now);
+        free.then(|| self.permit_since(now))
     }
 
     /// Waits for a permit, for at most `patience`, or until `stop` is cancelled.
@@ -178,6 +112,7 @@ impl Limiter {
     pub(crate) async fn permit(
         &self,
         queue: Queue,
+        at_floor: AtFloor,
         patience: Duration,
         stop: &CancellationToken,
     ) -> Result<Permit, NoPermit> {
@@ -190,54 +125,133 @@ impl Limiter {
         if let Some(permit) = self.permit_now() {
             return Ok(permit);
         }
-        let mut waiter = self.join(queue);
+        let mut waiter = self.join(queue, at_floor).ok_or(NoPermit::AtFloor)?;
         // It may have come back between the look and the joining.
         self.hand_out();
+        // On the heap, so that who need not wait takes less.
+        let too_late = Box::pin(self.watch_the_clock_for(patience));
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(NoPermit::Stopped),
-            // The sender is dropped only together with this limiter, which `self` keeps.
-            permit = &mut waiter.permit => permit.map_err(|_| NoPermit::Stopped),
-            () = tokio::time::sleep(patience) => Err(NoPermit::TooLate),
+            // The limiter is kept by `self`: only who is sent away loses the sender.
+            permit = &mut waiter.permit => permit.map_err(|_| NoPermit::AtFloor),
+            () = too_late => Err(NoPermit::TooLate),
         }
     }
 
-    fn join(&self, queue: Queue) -> Waiter<'_> {
+    async fn watch_the_clock_for(&self, patience: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(patience) => {}
+            never = self.watch_the_clock() => match never {},
+        }
+    }
+
+    /// Hands out what the time alone brings, for all who wait, until it is dropped.
+    async fn watch_the_clock(&self) -> Infallible {
+        let _for_all = self.0.watch.lock().await;
+        loop {
+            let opens = self.0.state.lock().schedule.opens();
+            let Some(opens) = opens else {
+                self.0.moved.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = self.0.moved.notified() => {}
+                () = tokio::time::sleep_until(self.0.started + opens) => self.hand_out(),
+            }
+        }
+    }
+
+    /// None: the service is down, and it is not waited for.
+    fn join(&self, queue: Queue, at_floor: AtFloor) -> Option<Waiter<'_>> {
         let (sender, permit) = oneshot::channel();
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
+        if at_floor == AtFloor::Leave && state.schedule.is_at_floor() {
+            return None;
+        }
         state.tickets += 1;
         let ticket = state.tickets;
         state.schedule.join(queue);
-        state.line(queue).insert(ticket, sender);
-        Waiter {
+        let place = Place {
+            permit: sender,
+            at_floor,
+        };
+        state.line(queue).insert(ticket, place);
+        Some(Waiter {
             limiter: self,
             queue,
             ticket,
             permit,
-        }
+        })
     }
 
     /// Gives free permits to who waits. Nothing is sent under the lock.
     fn hand_out(&self) {
         loop {
-            let first = self.0.lock().next();
+            let now = self.now();
+            let first = self.0.state.lock().next(now);
             let Some(first) = first else {
                 return;
             };
-            if let Err(mut unused) = first.send(Permit(Some(self.clone()))) {
+            if let Err(mut unused) = first.send(self.permit_since(now)) {
                 // They gave up just now. Dropping it would come back here, once for each.
-                unused.0 = None;
-                self.0.lock().schedule.release();
+                unused.limiter = None;
+                self.0.state.lock().schedule.release();
             }
+        }
+    }
+
+    fn answer(&self, begun: Duration, verdict: Verdict) {
+        let now = self.now();
+        let mut state = self.0.state.lock();
+        let fell_before = state.schedule.is_at_floor();
+        state.schedule.answer(begun, now, verdict);
+        let falls = !fell_before && state.schedule.is_at_floor();
+        let sent_away = falls.then(|| state.send_away());
+        drop(state);
+        drop(sent_away);
+    }
+
+    fn permit_since(&self, begun: Duration) -> Permit {
+        Permit {
+            limiter: Some(self.clone()),
+            begun,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+}
+
+impl Permit {
+    /// Gives it back with what the call says about the service.
+    pub(crate) fn answered(self, verdict: Verdict) {
+        if let Some(limiter) = &self.limiter {
+            limiter.answer(self.begun, verdict);
         }
     }
 }
 
 impl State {
-    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
-        let queue = self.schedule.next()?;
+    fn next(&mut self, now: Duration) -> Option<oneshot::Sender<Permit>> {
+        let queue = self.schedule.next(now)?;
         let first = self.line(queue).pop_first();
-        first.map(|(_, sender)| sender)
+        first.map(|(_, place)| place.permit)
+    }
+
+    /// Takes those out of the queues who do not wait for a service that is down.
+    fn send_away(&mut self) -> Vec<Place> {
+        let mut gone = Vec::new();
+        for queue in [Queue::Live, Queue::Job] {
+            let leave = |_: &u64, place: &mut Place| place.at_floor == AtFloor::Leave;
+            let leaving: Vec<_> = self.line(queue).extract_if(.., leave).collect();
+            for (_, place) in leaving {
+                self.schedule.leave(queue);
+                gone.push(place);
+            }
+        }
+        gone
     }
 
     fn line(&mut self, queue: Queue) -> &mut Line {
@@ -250,9 +264,13 @@ impl State {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(limiter) = self.0.take() {
-            limiter.0.lock().schedule.release();
+        if let Some(limiter) = self.limiter.take() {
+            limiter.0.state.lock().schedule.release();
             limiter.hand_out();
+            // Only at the floor is there anything to look at the clock for.
+            if limiter.is_at_floor() {
+                limiter.0.moved.notify_one();
+            }
         }
     }
 }
@@ -267,9 +285,9 @@ struct Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut state = self.limiter.0.lock();
-        // Where the ticket is gone, a permit is in `permit` or about to be: dropping that passes
-        // it on.
+        let mut state = self.limiter.0.state.lock();
+        // Where the ticket is gone, a permit is in `permit` or about to be, and dropping that passes
+        // it on; or they were sent away.
         if state.line(self.queue).remove(&self.ticket).is_some() {
             state.schedule.leave(self.queue);
         }
@@ -281,92 +299,17 @@ mod tests {
     use std::pin::pin;
     use std::task::Poll;
 
-    use proptest::prelude::*;
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3_600);
-
-    #[derive(Debug, Clone, Copy)]
-    enum Step {
-        Arrive(Queue),
-        GiveUp(Queue),
-        Release,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let queue = prop_oneof![4 => Just(Queue::Live), 1 => Just(Queue::Job)];
-        prop_oneof![
-            4 => queue.clone().prop_map(Step::Arrive),
-            1 => queue.prop_map(Step::GiveUp),
-            4 => Just(Step::Release),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn permits_are_never_too_many_never_idle_and_one_in_ten_is_a_jobs(
-            limit in 1..5_usize,
-            steps in prop::collection::vec(step(), 0..400),
-        ) {
-            let mut schedule = Schedule::new(limit);
-            let (mut in_use, mut live, mut jobs) = (0, 0, 0);
-            let mut past_jobs = 0;
-            for step in steps {
-                match step {
-                    Step::Arrive(queue) => {
-                        if schedule.take() {
-                            prop_assert!(live == 0 && jobs == 0, "somebody was overtaken");
-                            in_use += 1;
-                        } else {
-                            schedule.join(queue);
-                            match queue { Queue::Live => live += 1, Queue::Job => jobs += 1 }
-                        }
-                    }
-                    Step::GiveUp(Queue::Live) if live > 0 => {
-                        schedule.leave(Queue::Live);
-                        live -= 1;
-                    }
-                    Step::GiveUp(Queue::Job) if jobs > 0 => {
-                        schedule.leave(Queue::Job);
-                        jobs -= 1;
-                    }
-                    Step::Release if in_use > 0 => {
-                        schedule.release();
-                        in_use -= 1;
-                    }
-                    Step::GiveUp(_) | Step::Release => {}
-                }
-                while let Some(queue) = schedule.next() {
-                    in_use += 1;
-                    match queue {
-                        Queue::Live => {
-                            prop_assert!(live > 0);
-                            live -= 1;
-                            past_jobs = if jobs > 0 { past_jobs + 1 } else { 0 };
-                            prop_assert!(past_jobs <= 9, "a job waits past ten permits");
-                        }
-                        Queue::Job => {
-                            prop_assert!(jobs > 0);
-                            prop_assert!(live == 0 || past_jobs == 9, "a job went first");
-                            jobs -= 1;
-                            past_jobs = 0;
-                        }
-                    }
-                }
-                prop_assert!(in_use <= limit);
-                prop_assert!(in_use == limit || (live == 0 && jobs == 0), "a permit lies idle");
-            }
-        }
-    }
 
     #[tokio::test]
     async fn permits_go_in_the_order_of_asking() {
         let limiter = Limiter::new(1);
         let stop = CancellationToken::new();
         let held = limiter.permit_now().unwrap();
-        let mut first = pin!(limiter.permit(Queue::Live, LONG, &stop));
-        let mut second = pin!(limiter.permit(Queue::Live, LONG, &stop));
+        let mut first = pin!(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
+        let mut second = pin!(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
         assert!(poll(&mut first).is_pending());
         assert!(poll(&mut second).is_pending());
         drop(held);
@@ -384,8 +327,8 @@ mod tests {
         let limiter = Limiter::new(1);
         let stop = CancellationToken::new();
         let held = limiter.permit_now().unwrap();
-        let mut gone = Box::pin(limiter.permit(Queue::Live, LONG, &stop));
-        let mut next = pin!(limiter.permit(Queue::Live, LONG, &stop));
+        let mut gone = Box::pin(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
+        let mut next = pin!(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
         assert!(poll(&mut gone).is_pending());
         assert!(poll(&mut next).is_pending());
         drop(gone);
@@ -398,8 +341,8 @@ mod tests {
         let limiter = Limiter::new(1);
         let stop = CancellationToken::new();
         let held = limiter.permit_now().unwrap();
-        let mut gone = Box::pin(limiter.permit(Queue::Live, LONG, &stop));
-        let mut next = pin!(limiter.permit(Queue::Live, LONG, &stop));
+        let mut gone = Box::pin(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
+        let mut next = pin!(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
         assert!(poll(&mut gone).is_pending());
         assert!(poll(&mut next).is_pending());
         drop(held);
@@ -413,7 +356,7 @@ mod tests {
         let limiter = Limiter::new(1);
         let held = limiter.permit_now().unwrap();
         // They are about to leave the queue.
-        let mut gone = limiter.join(Queue::Live);
+        let mut gone = limiter.join(Queue::Live, AtFloor::Wait).unwrap();
         gone.permit.close();
         drop(held);
         drop(gone);
@@ -425,17 +368,26 @@ mod tests {
         let limiter = Limiter::new(1);
         let stop = CancellationToken::new();
         let held = limiter.permit_now().unwrap();
-        let mut waits = pin!(limiter.permit(Queue::Live, LONG, &stop));
+        let mut waits = pin!(limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop));
         assert!(poll(&mut waits).is_pending());
         stop.cancel();
         assert_eq!(waits.await.map(drop), Err(NoPermit::Stopped));
         let go = CancellationToken::new();
-        let late = limiter.permit(Queue::Live, Duration::ZERO, &go).await;
+        let late = limiter
+            .permit(Queue::Live, AtFloor::Wait, Duration::ZERO, &go)
+            .await;
         assert_eq!(late.map(drop), Err(NoPermit::TooLate));
         drop(held);
-        let stopped = limiter.permit(Queue::Live, LONG, &stop).await;
+        let stopped = limiter
+            .permit(Queue::Live, AtFloor::Wait, LONG, &stop)
+            .await;
         assert_eq!(stopped.map(drop), Err(NoPermit::Stopped));
-        assert!(limiter.permit(Queue::Live, LONG, &go).await.is_ok());
+        assert!(
+            limiter
+                .permit(Queue::Live, AtFloor::Wait, LONG, &go)
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -443,8 +395,134 @@ mod tests {
         let limiter = Limiter::new(1);
         let _held = limiter.permit_now().unwrap();
         let stop = CancellationToken::new();
-        let late = limiter.permit(Queue::Job, LONG, &stop).await;
+        let late = limiter.permit(Queue::Job, AtFloor::Wait, LONG, &stop).await;
         assert_eq!(late.map(drop), Err(NoPermit::TooLate));
+    }
+
+    /// A service of at most `most` calls at once, fallen to the floor.
+    fn at_floor(most: usize) -> Limiter {
+        let limiter = Limiter::new(most);
+        while !limiter.is_at_floor() {
+            limiter.permit_now().unwrap().answered(Verdict::Failed);
+        }
+        limiter
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_floor_the_time_brings_one_permit_after_the_other() {
+        let limiter = at_floor(8);
+        let stop = CancellationToken::new();
+        let started = Instant::now();
+        let mut last = started;
+        let waits = || limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop);
+        let (mut first, mut second, mut third) = (Box::pin(waits()), pin!(waits()), pin!(waits()));
+        assert!(poll(&mut first).is_pending());
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut third).is_pending());
+        // Who looked at the clock for all goes away.
+        drop(first);
+        for _ in 0..2 {
+            let permit = tokio::select! {
+                biased;
+                permit = &mut second => { second.set(waits()); permit }
+                permit = &mut third => { third.set(waits()); permit }
+            };
+            assert_eq!(limiter.load().in_use, 1, "one at a time");
+            assert!(last.elapsed() >= Duration::from_millis(100));
+            last = Instant::now();
+            permit.unwrap().answered(Verdict::Failed);
+        }
+        assert!(started.elapsed() <= Duration::from_millis(450));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_success_at_the_floor_lets_two_begin() {
+        let limiter = at_floor(8);
+        let stop = CancellationToken::new();
+        let waits = || limiter.permit(Queue::Live, AtFloor::Wait, LONG, &stop);
+        let probe = waits().await.unwrap();
+        let (mut first, mut second, mut third) = (pin!(waits()), pin!(waits()), pin!(waits()));
+        assert!(poll(&mut first).is_pending());
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut third).is_pending());
+        probe.answered(Verdict::Well);
+        let (first, second) = (poll(&mut first), poll(&mut second));
+        assert!(first.is_ready() && second.is_ready());
+        assert!(poll(&mut third).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_for_what_is_down_leaves_at_once() {
+        let limiter = Limiter::new(2);
+        let stop = CancellationToken::new();
+        let leaves = || limiter.permit(Queue::Live, AtFloor::Leave, LONG, &stop);
+        let held = limiter.permit_now().unwrap();
+        let last = limiter.permit_now().unwrap();
+        let mut waits = pin!(leaves());
+        let mut stays = pin!(limiter.permit(Queue::Job, AtFloor::Wait, LONG, &stop));
+        assert!(
+            poll(&mut waits).is_pending(),
+            "above the floor it is waited for"
+        );
+        assert!(poll(&mut stays).is_pending());
+        for _ in 0..19 {
+            limiter.answer(held.begun, Verdict::Failed);
+        }
+        assert!(poll(&mut waits).is_pending());
+        last.answered(Verdict::Failed);
+        assert_eq!(waits.await.map(drop), Err(NoPermit::AtFloor));
+        assert_eq!(limiter.load().waiting, 1);
+        let late = leaves().await;
+        assert_eq!(late.map(drop), Err(NoPermit::AtFloor));
+        drop(held);
+        let probe = stays.await.unwrap();
+        probe.answered(Verdict::Failed);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(leaves().await.is_ok(), "the next probe may be theirs");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_at_the_floor_too() {
+        let limiter = at_floor(8);
+        let stop = CancellationToken::new();
+        let patience = Duration::from_millis(50);
+        let late = limiter
+            .permit(Queue::Live, AtFloor::Wait, patience, &stop)
+            .await;
+        assert_eq!(late.map(drop), Err(NoPermit::TooLate));
+    }
+
+    /// Down for a minute of their time, then well: all come through, whoever looks at the clock.
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_loses_no_wake_up() {
+        let limiter = Limiter::new(16);
+        let started = Instant::now();
+        let tasks = tokio_util::task::TaskTracker::new();
+        for number in 0..600_u64 {
+            let limiter = limiter.clone();
+            tasks.spawn(async move {
+                let stop = CancellationToken::new();
+                let patience = match number % 3 {
+                    0 => Duration::from_millis(number * 100),
+                    _ => LONG,
+                };
+                let permit = limiter.permit(Queue::Live, AtFloor::Wait, patience, &stop);
+                let Ok(permit) = permit.await else { return };
+                let begun = limiter.now();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                match (begun.as_secs(), number % 7) {
+                    (_, 0) => drop(permit),
+                    (..60, _) => permit.answered(Verdict::Failed),
+                    (60.., _) => permit.answered(Verdict::Well),
+                }
+            });
+        }
+        tasks.close();
+        let all = tokio::time::timeout(Duration::from_secs(70), tasks.wait());
+        all.await.expect("nobody waits for ever");
+        assert!(started.elapsed() >= Duration::from_secs(60));
+        assert_eq!((limiter.load().in_use, limiter.load().waiting), (0, 0));
+        assert!(!limiter.is_at_floor());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -466,7 +544,7 @@ mod tests {
                 } else {
                     LONG
                 };
-                if let Ok(permit) = limiter.permit(queue, patience, &stop).await {
+                if let Ok(permit) = limiter.permit(queue, AtFloor::Wait, patience, &stop).await {
                     tokio::task::yield_now().await;
                     drop(permit);
                 }

@@ -18,10 +18,12 @@
 mod cache;
 mod client;
 mod failure;
+mod limit;
 mod limiter;
 mod otp;
 mod repeat;
 mod rules;
+mod schedule;
 pub mod standin;
 mod texts;
 mod users;
@@ -35,7 +37,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use client::BuildError;
-pub use limiter::{Load, Queue};
+pub use schedule::{AtFloor, Load, Queue};
 pub use texts::TextsFor;
 
 use self::cache::Background;
@@ -72,11 +74,13 @@ pub struct Call<'a> {
     pub traceparent: Option<&'a str>,
     /// The `tenantId` header that the request came with, passed on but to egov-user.
     pub tenant_header: Option<&'a str>,
-    /// Nothing is asked from this moment on. An answer under way is still awaited, for as long as
+    /// Nothing is asked from this moment on, nor waited for. An answer under way is still awaited, for as long as
     /// the service's own timeout: it was paid for.
     pub deadline: EpochMs,
     /// Where to wait for a permit.
     pub queue: Queue,
+    /// Whether to wait for a service that is down.
+    pub at_floor: AtFloor,
     /// Ends all waiting but the one for an answer.
     pub stop: &'a CancellationToken,
 }
@@ -252,7 +256,7 @@ impl CallError {
         }
     }
 
-    /// It was not asked, since it is busy.
+    /// It was not asked, since it is busy or down.
     fn busy() -> Self {
         Self::Unavailable {
             code: Code::ServiceUnavailable,

@@ -1,5 +1,5 @@
-//! Asking an unavailable service again within one try of a request: how often, and after which
-//! pauses.
+//! Asking an unavailable service again: how often within one try of a request, and after which
+//! pauses; and the pauses between probes of a service that is down.
 //!
 //! The pauses are the `backoff` crate's, which nobody maintains any more, so no other file names
 //! it.
@@ -27,6 +27,30 @@ pub(super) struct Pauses {
     intervals: ExponentialBackoff<backoff::SystemClock>,
 }
 
+/// The pauses between probes: from 100 ms doubling to 1 s, with jitter, so that instances do not
+/// probe in step.
+#[derive(Debug)]
+pub(super) struct Probes(ExponentialBackoff<backoff::SystemClock>);
+
+impl Probes {
+    const JITTER: f64 = 0.2;
+    const FIRST: Duration = Duration::from_millis(125);
+    const LONGEST: Duration = Duration::from_millis(833);
+
+    pub(super) fn new() -> Self {
+        Self(intervals(Self::FIRST, Self::LONGEST, Self::JITTER))
+    }
+
+    /// No pause is shorter.
+    pub(super) fn shortest(&self) -> Duration {
+        Self::FIRST.mul_f64(1.0 - Self::JITTER)
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        self.0.next_backoff().unwrap_or(Self::LONGEST)
+    }
+}
+
 impl Repeats {
     pub(super) fn new(settings: &config::Services) -> Self {
         Self {
@@ -40,18 +64,26 @@ impl Repeats {
         // Full jitter: a pause is anything from nothing to the interval, so that requests that
         // failed together do not come back together. The crate draws from its interval, less or
         // more a factor of it: half the interval and a factor of 1 make that 0 to 1 interval.
-        let intervals = ExponentialBackoffBuilder::new()
-            .with_initial_interval(self.first / 2)
-            .with_max_interval(self.longest / 2)
-            .with_multiplier(2.0)
-            .with_randomization_factor(1.0)
-            .with_max_elapsed_time(None)
-            .build();
         Pauses {
             left: self.calls.saturating_sub(1),
-            intervals,
+            intervals: intervals(self.first / 2, self.longest / 2, 1.0),
         }
     }
+}
+
+/// Doubling pauses without end, each less or more a factor of it.
+fn intervals(
+    first: Duration,
+    longest: Duration,
+    jitter: f64,
+) -> ExponentialBackoff<backoff::SystemClock> {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(first)
+        .with_max_interval(longest)
+        .with_multiplier(2.0)
+        .with_randomization_factor(jitter)
+        .with_max_elapsed_time(None)
+        .build()
 }
 
 impl Pauses {
@@ -92,6 +124,23 @@ mod tests {
             assert!(of_this().any(|ms| ms < interval * 0.05));
             assert!(of_this().any(|ms| ms > interval * 0.95));
             assert!((mean - interval / 2.0).abs() < interval * 0.05, "{mean} ms");
+        }
+    }
+
+    #[test]
+    fn probes_are_a_tenth_of_a_second_apart_and_at_most_one() {
+        for _ in 0..200 {
+            let mut probes = Probes::new();
+            assert_eq!(probes.shortest(), Duration::from_millis(100));
+            let pauses: Vec<_> = (0..6).map(|_| probes.next().as_millis()).collect();
+            assert!((100..=150).contains(&pauses[0]), "{pauses:?}");
+            assert!((200..=300).contains(&pauses[1]), "{pauses:?}");
+            assert!((400..=600).contains(&pauses[2]), "{pauses:?}");
+            let later = pauses[3..].iter();
+            assert!(
+                later.clone().all(|ms| (666..=1_000).contains(ms)),
+                "{pauses:?}"
+            );
         }
     }
 

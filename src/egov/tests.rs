@@ -50,6 +50,7 @@ impl World {
             tenant_header: Some("pb.patiala"),
             deadline: NOW.plus(Duration::from_secs(300)),
             queue: Queue::Live,
+            at_floor: AtFloor::Wait,
             stop: &self.stop,
         }
     }
@@ -213,6 +214,7 @@ async fn who_is_not_there_is_unavailable() {
         tenant_header: None,
         deadline: clock.now().plus(LONG),
         queue: Queue::Live,
+        at_floor: AtFloor::Wait,
         stop: &stop,
     };
     let error = services.find_user(&request(), &call).await.unwrap_err();
@@ -386,6 +388,46 @@ async fn who_waits_for_a_permit_can_be_stopped() {
     assert_eq!(world.standin.calls(Service::Users), 1);
 }
 
+/// Quick repeats included, it takes 20 failures to the floor: a try that is under way ends there.
+#[tokio::test]
+async fn a_service_that_is_down_is_not_asked_again_within_the_try() {
+    let world = World::with(&[("USER_OTP__SERVICES__TRIES", "3")]).await;
+    for service in [Service::Users, Service::Otp] {
+        let script = Behaviour::failing(Fault::status(503));
+        world.standin.set(service, script);
+        for _ in 0..7 {
+            world.ask(service).await.unwrap_err();
+        }
+        assert_eq!(world.standin.calls(service), 20, "{service:?}");
+        world.ask(service).await.unwrap_err();
+        assert_eq!(world.standin.calls(service), 21, "{service:?}: one probe");
+        let states = world.services.states();
+        let state = states.iter().find(|state| state.service == service);
+        assert_eq!(state.unwrap().load.limit, 1);
+        world.standin.set(service, Behaviour::well());
+        assert_eq!(world.ask(service).await, Ok(()), "{service:?} heals");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_not_waited_for_where_that_is_not_wanted() {
+    let world = World::new().await;
+    let script = Behaviour::failing(Fault::status(503));
+    world.standin.set(Service::Otp, script);
+    for _ in 0..20 {
+        world.ask(Service::Otp).await.unwrap_err();
+    }
+    let request = request();
+    let call = Call {
+        at_floor: AtFloor::Leave,
+        ..world.call()
+    };
+    let leaves = world.services.create_otp(&request, &call).await;
+    assert_eq!(leaves.unwrap_err(), CallError::busy());
+    assert_eq!(world.standin.calls(Service::Otp), 20, "nothing was asked");
+    assert_eq!(world.ask(Service::Users).await, Ok(()), "others are well");
+}
+
 #[tokio::test]
 async fn calls_at_once_are_limited() {
     let world = World::with(&[("USER_OTP__OTP__CALLS", "1")]).await;
@@ -435,6 +477,7 @@ async fn an_answer_of_unknown_length_is_read_to_the_limit_and_no_further() {
             tenant_header: None,
             deadline: NOW.plus(LONG),
             queue: Queue::Live,
+            at_floor: AtFloor::Wait,
             stop: &stop,
         };
         let answers = async {

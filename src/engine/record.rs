@@ -13,7 +13,7 @@ use super::headers;
 use super::lanes::LaneId;
 use crate::clock::EpochMs;
 use crate::domain::request::{DecodeError, Submission};
-use crate::egov::Queue;
+use crate::egov::{AtFloor, Queue};
 use crate::handler::Context;
 use crate::limits::{Charge, Source};
 
@@ -292,6 +292,7 @@ impl Envelope {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: if of_a_job { Queue::Job } else { Queue::Live },
+                at_floor: AtFloor::Wait,
                 charge: if charged { charge.already() } else { charge },
             },
             source,

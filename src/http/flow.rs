@@ -22,7 +22,7 @@ use super::head;
 use crate::clock::Clock;
 use crate::config::{self, HttpAnswers};
 use crate::domain::request::Submission;
-use crate::egov::Queue;
+use crate::egov::{AtFloor, Queue};
 use crate::engine::door::records::{Content, Visit};
 use crate::engine::door::{Confirmation, Outbox, Receipt};
 use crate::engine::headers;
@@ -138,6 +138,7 @@ impl<H: Handler> Flow<H> {
                 traceparent: id(headers::TRACEPARENT),
                 tenant_header: id(headers::TENANT_ID),
                 queue: Queue::Live,
+                at_floor: AtFloor::Leave,
                 charge: Charge::due(Source::new(&event_id), received).from_address(client),
             },
             event_id,

@@ -416,6 +416,30 @@ fn a_request_with_too_little_time_left_is_expired_before_an_otp_is_created() {
     assert_eq!(counts, [0, 0, 0], "a late OTP is worse than none");
 }
 
+/// It waits for the only permit, and gets it when it would be a late OTP's.
+#[test]
+fn a_request_whose_deadline_comes_near_while_it_waits_gets_no_otp() {
+    let world = World::with(
+        Setup::default()
+            .set("REQUEST__LIFETIME", "10s")
+            .set("REQUEST__MIN_LIFE", "6s")
+            .set("OTP__TIMEOUT", "30s")
+            .set("OTP__CALLS", "1"),
+    );
+    let _process = world.start("a");
+    let slow = Behaviour::slow(Duration::from_secs(7)).times(1);
+    world.egov.set(Service::Otp, slow);
+    world.request(&Request::register("9876522551").id("holds"));
+    wait_until("it is asked", || world.egov.calls(Service::Otp) == 1);
+    world.request(&Request::register("9876522552").id("waits"));
+    let outcome = world.wait_for_outcome("waits");
+    assert_eq!(outcome.word("disposition"), "expired");
+    // Whatever became of the first: its permit is free.
+    world.wait_for_outcome("holds");
+    world.assert_works("9876522553", "after");
+    assert_eq!(world.egov.otp_of("9876522552").len(), 0);
+}
+
 #[test]
 fn an_sms_expires_with_its_request_at_the_latest() {
     let world = World::with(Setup::default().set("SMS__EXPIRY_MS", "3600000"));

@@ -29,6 +29,7 @@ mod leaks;
 mod limits;
 mod management;
 mod offsets;
+mod outage;
 mod process;
 mod proxy;
 mod rebalance;

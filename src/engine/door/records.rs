@@ -120,7 +120,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egov::Queue;
+    use crate::egov::{AtFloor, Queue};
     use crate::limits::{Charge, Source};
     use crate::notification::Notification;
 
@@ -139,6 +139,7 @@ mod tests {
                 traceparent: Some("00-1".into()),
                 tenant_header: Some("pb".into()),
                 queue: Queue::Live,
+                at_floor: AtFloor::Wait,
                 charge: Charge::due(Source::new("8f14e45f"), EpochMs(1_000)),
             },
         }

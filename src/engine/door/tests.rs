@@ -20,7 +20,7 @@ use super::*;
 use crate::clock::EpochMs;
 use crate::config::KafkaProperties;
 use crate::domain::request::Submission;
-use crate::egov::Queue;
+use crate::egov::{AtFloor, Queue};
 use crate::handler::Context;
 use crate::limits::Charge;
 use crate::notification::Notification;
@@ -118,6 +118,7 @@ fn visit(event_id: &str, deadline: EpochMs) -> Visit {
             traceparent: None,
             tenant_header: None,
             queue: Queue::Live,
+            at_floor: AtFloor::Wait,
             charge: Charge::never(),
         },
     }
