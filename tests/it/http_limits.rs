@@ -145,7 +145,7 @@ fn a_client_address_is_the_one_that_a_trusted_proxy_saw() {
         "another client"
     );
     // Whoever is not behind one may write what they like, and shares an address with nobody.
-    let direct = world.spawn("direct");
+    let direct = world.spawn_with("direct", &[("HTTP__TRUSTED_PROXIES", "10.1.2.3")]);
     for _ in 0..4 {
         assert_eq!(from(&direct, "203.0.113.3"), 201);
     }
