@@ -65,6 +65,7 @@ fn over_http_a_service_that_is_down_is_not_waited_for() {
     let world = World::with(
         Setup::default()
             .set("HTTP__BUDGET", "20s")
+            .set("SHUTDOWN__DEADLINE", "2m")
             .set("OTP__TIMEOUT", "40s"),
     );
     let process = world.spawn_with("http", &[("ENGINE__ENABLED", "false")]);
