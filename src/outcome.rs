@@ -33,6 +33,22 @@ pub struct Published {
     pub code: Option<Code>,
 }
 
+impl Published {
+    /// Whether there is an email, and it goes to `topic`.
+    #[must_use]
+    pub fn emails_to(&self, topic: &str) -> bool {
+        self.email
+            .as_ref()
+            .is_some_and(|email| email.topic == topic)
+    }
+
+    /// Lets the SMS go alone: the email's topic is away.
+    pub fn leave_out_email(&mut self) {
+        self.email = None;
+        self.code = Some(Code::EmailTopicMissing);
+    }
+}
+
 /// Which sending limit was reached, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limited {

@@ -396,12 +396,11 @@ impl Kafka {
         });
     }
 
-    /// An offset of a group in a transaction that stays open until it is aborted, as an instance
-    /// leaves it that vanishes.
-    pub(crate) fn open_offsets(&self, group: &str, at: &Partition, offset: i64) -> OpenTransaction {
+    /// A producer with a transaction that no broker ends in a test's time.
+    fn in_transaction(&self, id: &str) -> BaseProducer {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.broker)
-            .set("transactional.id", format!("{group}-vanished"))
+            .set("transactional.id", id)
             .set("transaction.timeout.ms", "600000")
             .create()
             .expect("a producer");
@@ -409,6 +408,13 @@ impl Kafka {
             .init_transactions(PATIENCE)
             .expect("transactions are there");
         producer.begin_transaction().expect("a transaction");
+        producer
+    }
+
+    /// An offset of a group in a transaction that stays open until it is aborted, as an instance
+    /// leaves it that vanishes.
+    pub(crate) fn open_offsets(&self, group: &str, at: &Partition, offset: i64) -> OpenTransaction {
+        let producer = self.in_transaction(&format!("{group}-vanished"));
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&at.0, at.1, Offset::Offset(offset))
             .expect("a valid offset");
@@ -426,16 +432,7 @@ impl Kafka {
         partition: i32,
         values: &[&str],
     ) -> OpenTransaction {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", &self.broker)
-            .set("transactional.id", format!("{topic}-open"))
-            .set("transaction.timeout.ms", "600000")
-            .create()
-            .expect("a producer");
-        producer
-            .init_transactions(PATIENCE)
-            .expect("transactions are there");
-        producer.begin_transaction().expect("a transaction");
+        let producer = self.in_transaction(&format!("{topic}-open"));
         for value in values {
             let record = BaseRecord::<[u8], str>::to(topic).partition(partition);
             producer

@@ -19,7 +19,6 @@ use crate::engine::output::Outgoing;
 use crate::engine::producer::{Producers, Transactions, Written};
 use crate::engine::record::Door;
 use crate::engine::transaction::PAUSE;
-use crate::outcome::Code;
 
 /// While nothing comes, the thread shows this often that it lives.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -284,14 +283,8 @@ impl Committer {
 
 fn without_topic(content: &mut Content, topic: &str) {
     match content {
-        Content::Published(published)
-            if published
-                .email
-                .as_ref()
-                .is_some_and(|email| email.topic == topic) =>
-        {
-            published.email = None;
-            published.code = Some(Code::EmailTopicMissing);
+        Content::Published(published) if published.emails_to(topic) => {
+            published.leave_out_email();
         }
         Content::Published(published) if published.sms.topic == topic => {
             *content = Content::HandedOver { tries: 1 };

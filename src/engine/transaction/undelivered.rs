@@ -40,14 +40,8 @@ impl Committer {
             return true;
         }
         let outcome = match &mut finished.outcome {
-            Outcome::Published(published)
-                if published
-                    .email
-                    .as_ref()
-                    .is_some_and(|email| email.topic == topic) =>
-            {
-                published.email = None;
-                published.code = Some(Code::EmailTopicMissing);
+            Outcome::Published(published) if published.emails_to(topic) => {
+                published.leave_out_email();
                 std::mem::replace(&mut finished.outcome, Outcome::Retried(unavailable()))
             }
             Outcome::Published(published) if published.sms.topic == topic => {
