@@ -93,11 +93,17 @@ impl Group {
         records
     }
 
-    /// It cannot be published after all: what each of them ends with, by itself from now on.
-    pub fn apart(self, end: Instead) -> impl Iterator<Item = (Self, Outcome)> {
+    /// It cannot be published after all: what each of them ends with, by itself from now on, in the order
+    /// in which they came.
+    #[must_use]
+    pub fn apart(self, end: Instead) -> Vec<(Self, Outcome)> {
         let others = self.superseded.into_iter();
-        std::iter::once((Self::alone(self.published), end.own()))
-            .chain(others.map(move |one| (Self::alone(one), end.of_others())))
+        let mut each: Vec<_> = others.map(|one| (one, end.of_others())).collect();
+        each.push((self.published, end.own()));
+        each.sort_by_key(|(ticket, _)| ticket.request.record.position.offset);
+        each.into_iter()
+            .map(|(ticket, outcome)| (Self::alone(ticket), outcome))
+            .collect()
     }
 }
 
@@ -421,6 +427,7 @@ mod tests {
         let ends: Vec<_> =
             lane.gather(AFTER)
                 .apart(end)
+                .into_iter()
                 .map(|(group, outcome)| {
                     assert_eq!(group.superseded().len(), 0);
                     let (word, code) = match outcome {
@@ -437,9 +444,9 @@ mod tests {
         assert_eq!(
             ends,
             [
-                format!("2 {own}"),
                 format!("0 {other}"),
-                format!("1 {other}")
+                format!("1 {other}"),
+                format!("2 {own}")
             ]
         );
     }

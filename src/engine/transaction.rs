@@ -40,7 +40,7 @@ use super::tag::{Found, Tag};
 use crate::clock::EpochMs;
 use crate::limits::Charge;
 use crate::metrics::TransactionEnd;
-use crate::outcome::{Failure, FinalOutcome, Outcome, Stage};
+use crate::outcome::{Failure, Outcome, Stage};
 
 mod undelivered;
 
@@ -293,8 +293,7 @@ impl Committer {
             let age = envelope.received.age(now);
             self.core.metrics.finished(envelope.door, outcome, age);
             for ticket in group.superseded() {
-                let door = ticket.request.envelope.door;
-                self.core.metrics.count(door, FinalOutcome::Superseded, "");
+                self.core.metrics.superseded(ticket.request.envelope.door);
             }
         }
     }
@@ -319,7 +318,7 @@ impl Committer {
     /// others at the end of the batch, so that every place stays what it is.
     fn replace(&self, batch: &mut Vec<Finished>, place: usize, end: Instead) {
         let now = self.core.clock.now();
-        let each = batch.remove(place).group.apart(end);
+        let each = batch.remove(place).group.apart(end).into_iter();
         let mut each =
             each.map(|(group, outcome)| Finished::new(group, outcome, &self.writer, now));
         batch.splice(place..place, each.by_ref().take(1));

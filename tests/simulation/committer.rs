@@ -203,7 +203,7 @@ impl Committer {
     }
 
     fn replace(&self, batch: &mut Vec<Finished>, place: usize, end: Instead, world: &World) {
-        let each = batch.remove(place).group.apart(end);
+        let each = batch.remove(place).group.apart(end).into_iter();
         let mut each =
             each.map(|(group, outcome)| Finished::new(group, outcome, &self.writer, world.now));
         batch.splice(place..place, each.by_ref().take(1));
