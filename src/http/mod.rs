@@ -22,6 +22,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
 use self::flow::Flow;
@@ -47,7 +48,8 @@ pub struct Http<H> {
 }
 
 impl<H: Handler> Http<H> {
-    /// A door whose requests go through `handler` and `outbox`, and whose repeats `keys` knows.
+    /// A door whose requests go through `handler` and `outbox`, and whose repeats `keys` knows. What may
+    /// become known only when the committer ends, it waits for in `unconfirmed`.
     #[must_use]
     pub fn new(
         config: &Config,
@@ -56,11 +58,11 @@ impl<H: Handler> Http<H> {
         keys: Idempotency,
         clock: Clock,
         metrics: Metrics,
+        unconfirmed: TaskTracker,
     ) -> Self {
         let settings = &config.http;
-        let lifetime = config.request.lifetime;
         let measured = metrics.clone();
-        let flow = Flow::new(handler, outbox, keys, clock, measured, lifetime, settings);
+        let flow = Flow::new(handler, outbox, keys, clock, measured, unconfirmed, config);
         let flow = Arc::new(flow);
         let bounds = body::Bounds {
             size: settings.body_limit,

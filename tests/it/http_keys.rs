@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rstest::rstest;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault};
@@ -198,5 +199,29 @@ fn what_may_have_been_sent_is_not_sent_again_and_is_201_once_it_is_known() {
         assert!(answer.status == 201 || unconfirmed(&answer), "{answer:?}");
         answer.status == 201
     });
+    assert_eq!((world.sms().len(), world.egov.calls(Service::Otp)), (2, 2));
+}
+
+#[test]
+fn what_is_unconfirmed_when_a_process_is_to_end_becomes_known_before_it_does() {
+    let (broker, redis) = (Broker::start(), Redis::start());
+    let setup = Setup {
+        broker: Some(broker.address.clone()),
+        ..sharing(&redis)
+    };
+    let world = World::with(setup.set("HTTP__CONFIRM_TIMEOUT", "1s"));
+    let mut process = world.start("a");
+    let request = Request::register("9876540071");
+    assert_eq!(send(&process, &request, "first").status, 201);
+    broker.freeze();
+    let answer = send(&process, &request, "key");
+    assert!(answer.body.contains("may still arrive"), "{answer:?}");
+    let port = process.http_port();
+    process.signal(Signal::SIGTERM);
+    wait_until("it takes no more requests", || Client::to(port).is_err());
+    broker.thaw();
+    assert!(process.wait_ended().success());
+    let process = world.start("a");
+    assert_eq!(send(&process, &request, "key").status, 201);
     assert_eq!((world.sms().len(), world.egov.calls(Service::Otp)), (2, 2));
 }

@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Redis {
     port: u16,
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Redis {
@@ -28,11 +28,7 @@ impl Redis {
             drop(free);
             let mut child = spawn(port, &dir);
             if answers(port, &mut child) {
-                return Self {
-                    port,
-                    child,
-                    _dir: dir,
-                };
+                return Self { port, child, dir };
             }
         }
         panic!("redis-server does not start");
@@ -46,6 +42,13 @@ impl Redis {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// At the same address, with nothing in it.
+    pub(crate) fn start_again(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, &self.dir);
+        assert!(answers(self.port, &mut self.child), "it starts again");
     }
 
     pub(crate) fn freeze(&self) {
