@@ -31,7 +31,7 @@ use crate::handler::{Context, Handler};
 use crate::idempotency::{Begin, Fingerprint, Idempotency, Lease};
 use crate::limits::{Charge, Clients, Source};
 use crate::metrics::Metrics;
-use crate::outcome::Outcome;
+use crate::outcome::{Code, Failure, FinalOutcome, Outcome};
 
 /// With a transaction open for this long, a request would create an OTP that cannot be sent.
 const HUNG: Duration = Duration::from_secs(2);
@@ -204,7 +204,10 @@ impl<H: Handler> Flow<H> {
                 Answer::Created
             }
             Confirmation::Withdrawn => self.end(Answer::Withdrawn, lease, &charge),
-            Confirmation::TooLarge => self.end(Answer::Refused, lease, &charge),
+            Confirmation::TooLarge => {
+                self.metrics.refused(Code::OutputTooLarge);
+                self.end(Answer::Refused, lease, &charge)
+            }
             Confirmation::Unconfirmed => {
                 if let Some(lease) = &mut lease {
                     lease.unconfirmed();
@@ -271,6 +274,18 @@ impl<H: Handler> Flow<H> {
         }
     }
 
+    /// The answer to what would be a dead letter on the stream.
+    fn failed(&self, failure: Failure) -> Answer {
+        let answer = Answer::failed(failure);
+        if let Answer::Rejected(rejection) = &answer {
+            let code = rejection.code();
+            self.metrics.count(Door::Http, FinalOutcome::Rejected, code);
+        } else if answer == Answer::Refused {
+            self.metrics.refused(failure.code);
+        }
+        answer
+    }
+
     /// A refusal is final here; what is to be written has its end once it is committed.
     fn judged(&self, outcome: Outcome) -> Result<Content, Answer> {
         match &outcome {
@@ -284,7 +299,7 @@ impl<H: Handler> Flow<H> {
             Outcome::Retried(_) => Ok(Content::HandedOver { tries: 1 }),
             Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
             Outcome::Limited(limited) => Err(Answer::limited(limited)),
-            Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
+            Outcome::DeadLettered(failure) => Err(self.failed(failure)),
         }
     }
 }

@@ -231,6 +231,8 @@ fn an_email_topic_that_goes_away_costs_the_email_alone() {
         alone.ok_or(answer.status)
     });
     assert_eq!(outcome.word("door"), "http");
+    let accepted = world.kafka.read(&world.topics.accepted);
+    assert!(accepted.is_empty(), "nobody waits for it: {accepted:?}");
 }
 
 /// Asks for one number after another until an answer, or what it led to, is as wanted: a topic is
