@@ -1,5 +1,8 @@
 //! Sending limits over HTTP.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use rstest::rstest;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, User};
@@ -189,4 +192,56 @@ fn who_was_not_charged_at_the_door_is_charged_by_the_stream_as_the_same_client()
     );
     assert_eq!(third.status, 429, "it has had its two");
     assert_eq!(world.sms().len(), 3);
+}
+
+/// `user-otp limits ACTION --mobile -`, with the number on standard input: what it says.
+#[track_caller]
+fn support(world: &World, action: &str, mobile: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+        .args(["limits", action, "--mobile", "-"])
+        .env_clear()
+        .envs(world.environment("support", &[("LOG__LEVEL", "warn")]))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("user-otp starts");
+    let mut input = child.stdin.take().expect("its stdin is piped");
+    writeln!(input, "{mobile}").expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let all = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{all}");
+    assert!(!all.contains(mobile), "{all}");
+    said
+}
+
+#[test]
+fn support_shows_and_clears_what_a_number_was_charged() {
+    let redis = Redis::start();
+    let setup = limited()
+        .set("LIMITS__REDIS", redis.address())
+        .set("LIMITS__REDIS_TIMEOUT", "1s");
+    let world = World::with(setup);
+    let process = world.start("a");
+    let request = Request::register("9876550301");
+    assert_eq!(send(&process, &request).status, 201);
+    assert_eq!(send(&process, &request).status, 429);
+    let shown = support(&world, "show", "9876550301");
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let charged = |limit: &str, kind: &str, count: &str| {
+        rows.iter().any(|row| {
+            row.starts_with(&[limit, kind]) && row.windows(3).any(|part| part == ["1", "of", count])
+        })
+    };
+    assert!(charged("limit-number-type", "register", "1"), "{shown}");
+    assert!(charged("limit-number", "any", "5"), "{shown}");
+    assert!(!charged("limit-number-type", "login", "1"), "{shown}");
+    // What the instance itself has seen of it counts only while Redis is away.
+    support(&world, "clear", "9876550301");
+    assert_eq!(send(&process, &request).status, 201);
 }

@@ -12,10 +12,11 @@ use user_otp::egov::standin::{Behaviour, Fault, User};
 use crate::acl::{Operation, Pattern, Permission, Resource, grant, revoke};
 use crate::broker::{Broker, Entrance, free_port};
 use crate::client::Client;
+use crate::failures::wait_until_retried_for_its_topic;
 use crate::kafka::{Draft, wait_until};
 use crate::redis_server::Redis;
 use crate::request::Request;
-use crate::world::{Setup, TIERS, World, own_prefix};
+use crate::world::{Setup, World, own_prefix};
 
 /// The account of `config/tls.toml`.
 const USER: &str = "user-otp";
@@ -279,20 +280,7 @@ fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
         world.wait_for_outcome("refused").word("outcome"),
         "rejected"
     );
-    wait_until("it is retried twice", || {
-        TIERS
-            .iter()
-            .map(|tier| world.retries(tier).len())
-            .sum::<usize>()
-            >= 2
-    });
-    for retry in TIERS.iter().flat_map(|tier| world.retries(tier)) {
-        assert_eq!(
-            retry.header("otp-error-code"),
-            Some("output-topic-unavailable")
-        );
-        assert_eq!(retry.header("otp-error-stage"), Some("publish"));
-    }
+    wait_until_retried_for_its_topic(&world);
     let before = process.output.text().len();
     permissions.push(secured.forbid(Operation::Describe, &world.topics.sms));
     wait_until("it is retried without a look at the topic", || {

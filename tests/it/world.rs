@@ -195,7 +195,12 @@ impl World {
         process
     }
 
-    fn environment(&self, instance: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    /// What a process of this world is told.
+    pub(crate) fn environment(
+        &self,
+        instance: &str,
+        more: &[(&str, &str)],
+    ) -> Vec<(String, String)> {
         let (url, topics) = (self.egov.url(), &self.topics);
         let mut settings: BTreeMap<&str, String> = BTreeMap::from([
             ("KAFKA__BROKERS", self.kafka.broker.clone()),
