@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "otp-event-id otp-deadline-ms otp-source otp-received-ms otp-attempt otp-charged otp-client \
-             otp-disposition otp-error-code otp-error-stage otp-first-failed-ms otp-failed-ms otp-tenant otp-type otp-value-size \
-             otp-value-sha256 otp-replay-id otp-replay-count otp-replay-by otp-replay-reason traceparent \
+             otp-disposition otp-error-code otp-error-stage otp-first-failed-ms otp-failed-ms otp-tenant otp-type \
+             otp-value-size otp-value-sha256 otp-replay-id otp-replay-count otp-replay-by otp-replay-reason traceparent \
              x-correlation-id tenantId __dlq.errors.topic __dlq.errors.partition __dlq.errors.offset \
              __dlq.errors.group __dlq.errors.delivery.count __dlq.errors.message"
         );

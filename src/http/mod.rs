@@ -8,8 +8,8 @@
 //!
 //! The guarantee: 201 says that the messages, or the request itself for the stream to carry on with,
 //! are committed. Never both. What is answered otherwise has written nothing, but for a 503 that says
-//! it may still arrive. What is no HTTP at all is answered by the HTTP library, 400, 414 or 431 without a
-//! body, and seen by nobody here. Everything that a stranger can send, hold open or leave unfinished has a bound.
+//! it may still arrive. Everything that a stranger can send, hold open or leave unfinished has a bound.
+//! What is no HTTP at all the library answers itself, 400, 414 or 431 without a body: nobody here sees it.
 
 use std::sync::Arc;
 

@@ -3,8 +3,10 @@
 //! word whatever Redis does.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use crate::client::{Answer, Client};
 use crate::kafka::{wait_for, wait_until};
@@ -12,7 +14,7 @@ use crate::management::{health, trouble};
 use crate::process::Process;
 use crate::redis_server::Redis;
 use crate::request::Request;
-use crate::world::{Setup, World};
+use crate::world::{Setup, World, now};
 
 /// Threads that ask: half of them one instance first, half of them the other.
 const CLIENTS: u32 = 4;
@@ -50,34 +52,55 @@ enum Times {
     Well,
     /// Each instance decides.
     Away,
-    /// They are about to notice.
+    /// One notices, or not both have.
     Changing,
 }
 
-impl Times {
-    fn of(phase: u32) -> Self {
-        match phase % 4 {
-            0 => Self::Well,
-            2 => Self::Away,
-            _ => Self::Changing,
-        }
-    }
+/// When an instance noticed something, and whether it was that Redis is away.
+type Notice = (i64, bool);
+
+/// What an instance said of Redis, in order.
+fn notices(process: &Process) -> Vec<Notice> {
+    let said = process.output.text();
+    let notices = said.lines().filter_map(|line| {
+        let away = line.contains("Redis is away");
+        let when = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
+        let when = when.duration_since(UNIX_EPOCH).ok()?.as_millis();
+        (away || line.contains("Redis is back")).then_some((i64::try_from(when).ok()?, away))
+    });
+    notices.collect()
+}
+
+/// Whether Redis was away for an instance during all of this; none: it changed.
+fn away(notices: &[Notice], during: &Range<i64>) -> Option<bool> {
+    let before = notices.iter().rfind(|(when, _)| *when < during.start);
+    let meanwhile = notices.iter().any(|(when, _)| during.contains(when));
+    (!meanwhile).then(|| before.is_some_and(|(_, away)| *away))
 }
 
 #[derive(Clone, Debug)]
 struct Seen {
     id: String,
     step: Step,
-    times: Times,
+    /// The person's whole time, in milliseconds.
+    during: Range<i64>,
     answer: Option<Answer>,
+}
+
+impl Seen {
+    fn times(&self, instances: &[Vec<Notice>; 2]) -> Times {
+        match instances.each_ref().map(|one| away(one, &self.during)) {
+            [Some(false), Some(false)] => Times::Well,
+            [Some(true), Some(true)] => Times::Away,
+            _ => Times::Changing,
+        }
+    }
 }
 
 #[derive(Default)]
 struct Load {
     people: AtomicU32,
     served: AtomicU32,
-    /// Odd while something changes.
-    phase: AtomicU32,
     stop: AtomicBool,
     seen: Mutex<Vec<Seen>>,
 }
@@ -99,7 +122,7 @@ impl Load {
         while !self.stop.load(Ordering::SeqCst) {
             let person = self.people.fetch_add(1, Ordering::SeqCst);
             let (mobile, key) = (format!("98765{person:05}"), format!("key-{person}"));
-            let before = self.phase.load(Ordering::SeqCst);
+            let began = now();
             let answers = STEPS.map(|step| {
                 let (at, key) = match step {
                     Step::First | Step::Repeat => (0, Some(key.as_str())),
@@ -111,15 +134,11 @@ impl Load {
                 let answer = ask(&mut clients[at], &mobile, &id, key);
                 (id, step, answer)
             });
-            let times = if before == self.phase.load(Ordering::SeqCst) {
-                Times::of(before)
-            } else {
-                Times::Changing
-            };
+            let during = began..now() + 1;
             let seen = answers.map(|(id, step, answer)| Seen {
                 id,
                 step,
-                times,
+                during: during.clone(),
                 answer,
             });
             let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,10 +150,8 @@ impl Load {
     /// Something happens to Redis, until both instances say so; then people are served meanwhile.
     #[track_caller]
     fn phase(&self, happens: impl FnOnce(), noticed: impl Fn() -> bool) {
-        self.phase.fetch_add(1, Ordering::SeqCst);
         happens();
         wait_until("it is noticed, and said", noticed);
-        self.phase.fetch_add(1, Ordering::SeqCst);
         self.serve();
     }
 
@@ -188,13 +205,14 @@ fn messages(world: &World) -> BTreeMap<String, usize> {
     count
 }
 
-fn unexpected(world: &World, seen: &[Seen]) -> Vec<String> {
+fn unexpected(world: &World, instances: &[Vec<Notice>; 2], seen: &[Seen]) -> Vec<String> {
     let messages = messages(world);
     let wrong = seen.iter().filter_map(|one| {
         let status = one.answer.as_ref().map_or(0, |answer| answer.status);
         let sent = messages.get(&one.id).copied().unwrap_or_default();
-        let fits = expected(one.step, one.times).contains(&(status, sent));
-        (!fits).then(|| format!("{one:?}: {sent} messages"))
+        let times = one.times(instances);
+        let fits = expected(one.step, times).contains(&(status, sent));
+        (!fits).then(|| format!("{times:?}, {sent} messages: {one:?}"))
     });
     wrong.collect()
 }
@@ -247,9 +265,10 @@ fn whatever_becomes_of_redis_under_load_every_request_has_its_answer_and_one_mes
         old(1, "old-unknown");
     });
     let seen = load.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let noticed = instances.each_ref().map(notices);
     // What was handed over, on a slow machine, comes later.
     wait_for("every request has its answer and its messages", || {
-        let wrong = unexpected(&world, &seen);
+        let wrong = unexpected(&world, &noticed, &seen);
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     });
     let messages = messages(&world);
@@ -260,7 +279,12 @@ fn whatever_becomes_of_redis_under_load_every_request_has_its_answer_and_one_mes
     let mut early = early.filter(|answer| answer.status == 429);
     assert!(early.all(|answer| answer.header("retry-after").is_some()));
     assert_eq!(world.outcomes().len(), world.sms().len());
-    let during = |times| seen.iter().filter(|one| one.times == times).count();
+    let during = |times| {
+        seen.iter()
+            .filter(|one| one.times(&noticed) == times)
+            .count()
+    };
     let each = [Times::Well, Times::Away, Times::Changing].map(during);
+    assert!(each[..2].iter().all(|count| *count > 0), "{each:?}");
     eprintln!("{} requests: well, away, changing {each:?}", seen.len());
 }
