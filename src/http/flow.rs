@@ -31,7 +31,7 @@ use crate::handler::{Context, Handler};
 use crate::idempotency::{Begin, Fingerprint, Idempotency, Lease};
 use crate::limits::{Charge, Clients, Source};
 use crate::metrics::Metrics;
-use crate::outcome::{Code, Failure, FinalOutcome, Outcome};
+use crate::outcome::{Code, Failure, Outcome};
 
 /// With a transaction open for this long, a request would create an OTP that cannot be sent.
 const HUNG: Duration = Duration::from_secs(2);
@@ -278,8 +278,8 @@ impl<H: Handler> Flow<H> {
     fn failed(&self, failure: Failure) -> Answer {
         let answer = Answer::failed(failure);
         if let Answer::Rejected(rejection) = &answer {
-            let code = rejection.code();
-            self.metrics.count(Door::Http, FinalOutcome::Rejected, code);
+            let rejected = Outcome::Rejected(rejection.clone());
+            self.metrics.finished(Door::Http, &rejected, Duration::ZERO);
         } else if answer == Answer::Refused {
             self.metrics.refused(failure.code);
         }

@@ -118,7 +118,7 @@ impl Charge {
         self.client.filter(|_| !self.is_done())
     }
 
-    fn mark(&self) {
+    pub(crate) fn mark(&self) {
         // Marked twice is marked.
         let _ = self.done.set(());
     }
