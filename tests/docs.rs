@@ -9,6 +9,8 @@ use serde_json::Value;
 use user_otp::config::Config;
 use user_otp::domain::request::Submission;
 use user_otp::metrics::{ALL, Kind, Metric};
+use user_otp::ops::letter::advice;
+use user_otp::outcome::Code;
 
 const SEND: &str = "v1/_send";
 
@@ -125,10 +127,24 @@ fn every_variable_of_the_platform_is_told() {
 }
 
 #[test]
+fn what_to_do_is_told_as_the_command_tells_it() {
+    let rows = Code::ALL
+        .iter()
+        .map(|code| format!("| `{}` | {} |", code.as_str(), advice(*code)));
+    let docs = text("docs/commands.md");
+    let told: Vec<_> = docs
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    assert_eq!(told, rows.collect::<Vec<_>>());
+}
+
+#[test]
 fn links_lead_somewhere() {
     for file in [
         "README.md",
         "ARCHITECTURE.md",
+        "docs/commands.md",
         "docs/metrics.md",
         "docs/moving-from-java.md",
         "topics/README.md",

@@ -134,7 +134,7 @@ impl Window {
     /// # Errors
     ///
     /// When Kafka stops answering.
-    pub fn next(&mut self) -> Result<Option<Record>, WindowError> {
+    pub fn next_record(&mut self) -> Result<Option<Record>, WindowError> {
         let mut silent = Silence::begin();
         while !self.open.is_empty() {
             match self.consumer.poll(Duration::from_millis(100)) {
