@@ -304,6 +304,28 @@ impl Ledger {
         });
     }
 
+    /// What was asked, a line each.
+    pub(crate) fn write_down(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        for (id, request) in self.requests.iter().enumerate() {
+            let Request {
+                person,
+                wish,
+                door,
+                sent,
+                entry,
+                place,
+                ..
+            } = request;
+            let (kind, expect, life) = (wish.kind, wish.expect, wish.life);
+            writeln!(
+                out,
+                "c-{id} {door:?} p-{person} {kind:?} {expect:?} {sent} {life:?} {entry:?} {place:?} {:?}",
+                request.outcome
+            )?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }

@@ -32,6 +32,7 @@ mod redis_server;
 mod report;
 
 use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicU32;
@@ -91,6 +92,8 @@ struct World {
     services: Services,
     ledger: Arc<Mutex<Ledger>>,
     journal: Journal,
+    /// Every request, and every record that was read of it at the end.
+    trace: File,
     runtime: Runtime,
 }
 
@@ -125,6 +128,7 @@ impl World {
             services,
             ledger: Arc::new(Mutex::new(Ledger::new(PROMISE, people::number))),
             journal: Journal::new(journal),
+            trace: File::create(dir.join("trace.log")).expect("a trace"),
             runtime,
         }
     }
@@ -148,11 +152,14 @@ impl World {
         // Not what was seen on the way, but what is there.
         ledger.read_again();
         drop(ledger);
-        match reader::read_all(&brokers, &self.ledger) {
+        let mut trace = BufWriter::new(&self.trace);
+        match reader::read_all(&brokers, &self.ledger, &mut trace) {
             Ok(records) => eprintln!("{records} records read again from the first one"),
             Err(missing) => broken.push(missing),
         }
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let traced = ledger.write_down(&mut trace).and_then(|()| trace.flush());
+        traced.expect("the trace is written");
         report::print(plan, &ledger, &self.journal, &self.fleet, broken)
     }
 

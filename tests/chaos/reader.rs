@@ -1,6 +1,7 @@
 //! The independent reader: `read_committed`, by a consumer of its own, by partition and offset.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,8 +40,13 @@ pub(crate) fn follow(brokers: &str, ledger: &Mutex<Ledger>, stop: &Stop, mut pul
     }
 }
 
-/// Reads everything that there is, from the first record on; an error says what is missing.
-pub(crate) fn read_all(brokers: &str, ledger: &Mutex<Ledger>) -> Result<usize, String> {
+/// Reads everything that there is, from the first record on, and writes to `trace` what it was, but
+/// for what holds numbers; an error says what is missing.
+pub(crate) fn read_all(
+    brokers: &str,
+    ledger: &Mutex<Ledger>,
+    trace: &mut impl Write,
+) -> Result<usize, String> {
     let (consumer, mut open) = assigned(brokers);
     let (mut next, mut read) = (HashMap::new(), 0);
     let deadline = Instant::now() + LONG;
@@ -52,6 +58,7 @@ pub(crate) fn read_all(brokers: &str, ledger: &Mutex<Ledger>) -> Result<usize, S
             Some(Ok(message)) => {
                 if is_new(&mut next, &message) {
                     enter(ledger, &message);
+                    write_down(trace, &message).map_err(|error| error.to_string())?;
                     read += 1;
                 }
             }
@@ -119,6 +126,22 @@ fn enter(ledger: &Mutex<Ledger>, message: &rdkafka::message::BorrowedMessage<'_>
     };
     let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
     ledger.read(*role, id(message), &seen)
+}
+
+fn write_down(
+    trace: &mut impl Write,
+    message: &rdkafka::message::BorrowedMessage<'_>,
+) -> std::io::Result<()> {
+    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+    let time = message.timestamp().to_millis().unwrap_or(0);
+    let id = id(message).map_or_else(|| "?".to_owned(), |id| format!("c-{id}"));
+    // Nobody's number is in an outcome.
+    let outcome = (topic == TOPICS[0].1)
+        .then(|| message.payload())
+        .flatten()
+        .unwrap_or_default();
+    let outcome = String::from_utf8_lossy(outcome);
+    writeln!(trace, "{id} {topic}-{partition}-{offset} {time} {outcome}")
 }
 
 /// The request's id: the event's where it was published, the correlation's where it was posted.
