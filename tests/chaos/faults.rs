@@ -61,11 +61,15 @@ pub(crate) fn processes(stage: &Stage<'_>, fleet: &Fleet) {
                 fleet.start_again(victim);
             }
             Terminate => {
-                let status = fleet.terminate(victim);
-                let status = status.map_or("none".to_owned(), |status| status.to_string());
-                stage
-                    .journal
-                    .note(&format!("{} ended: {status}", NAMES[victim]));
+                let (begin, status) = (Instant::now(), fleet.terminate(victim));
+                let took = begin.elapsed().as_secs_f64();
+                let how = status.map_or("killed".to_owned(), |status| status.to_string());
+                let text = format!("{} ended {took:.1} s after SIGTERM: {how}", NAMES[victim]);
+                if status.is_some_and(|status| status.success()) {
+                    stage.journal.note(&text);
+                } else {
+                    stage.journal.odd(text);
+                }
                 fleet.start_again(victim);
             }
             Freeze => {
@@ -160,12 +164,12 @@ fn start_what_is_down(stage: &Stage<'_>, cluster: &Cluster, fault: OnBroker, vic
         if broker != victim && !matches!(fault, OnBroker::KillAll) {
             stage
                 .journal
-                .note(&format!("broker {} had ended", broker + 1));
+                .odd(format!("broker {} had ended by itself", broker + 1));
         }
         if !cluster.start_again(broker) {
             stage
                 .journal
-                .note(&format!("broker {} does not start", broker + 1));
+                .odd(format!("broker {} does not start", broker + 1));
         }
     }
     stage

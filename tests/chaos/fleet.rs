@@ -127,13 +127,25 @@ impl Fleet {
         let mut instance = self.lock(index);
         instance.child.as_ref()?;
         if instance.port.is_none() {
-            let said = std::fs::read_to_string(&instance.log).ok()?;
-            instance.port = said.lines().find_map(|line| {
-                let (_, port) = line.split_once(" HTTP port=")?;
-                port.split(' ').next()?.parse().ok()
-            });
+            instance.port = instance.said(" HTTP port=");
         }
         instance.port
+    }
+
+    /// Where an instance says how it is.
+    pub(crate) fn management_port(&self, index: usize) -> Option<u16> {
+        self.lock(index).said(" management port=")
+    }
+
+    /// Numbers of requests that an instance printed.
+    pub(crate) fn leaks(&self, is_number: impl Fn(&str) -> bool) -> usize {
+        let logs = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let logs = logs.filter_map(|log| std::fs::read_to_string(log.path()).ok());
+        logs.map(|log| {
+            let runs = log.split(|character: char| !character.is_ascii_digit());
+            runs.filter(|run| run.len() == 10 && is_number(run)).count()
+        })
+        .sum()
     }
 
     /// Whether each says that it has its partitions.
@@ -165,6 +177,17 @@ impl Fleet {
                 self.start_again(index);
             }
         }
+    }
+}
+
+impl Instance {
+    /// The port that follows `mark` in its log.
+    fn said(&self, mark: &str) -> Option<u16> {
+        let log = std::fs::read_to_string(&self.log).ok()?;
+        log.lines().find_map(|line| {
+            let (_, port) = line.split_once(mark)?;
+            port.split(' ').next()?.trim().parse().ok()
+        })
     }
 }
 

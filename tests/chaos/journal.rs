@@ -28,6 +28,7 @@ struct State {
     /// The latest on a process and on a broker.
     latest: Option<(Whom, String)>,
     heard: Instant,
+    odd: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -47,6 +48,7 @@ impl Journal {
                 faults: BTreeMap::new(),
                 latest: None,
                 heard: Instant::now(),
+                odd: Vec::new(),
             }),
         }
     }
@@ -71,6 +73,16 @@ impl Journal {
         let at = self.begin.elapsed().as_secs_f64();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(file, "{at:9.3} {text}");
+    }
+
+    /// Writes down what should not happen, for the report as well.
+    pub(crate) fn odd(&self, text: String) {
+        self.note(&text);
+        self.state().odd.push(text);
+    }
+
+    pub(crate) fn oddities(&self) -> Vec<String> {
+        self.state().odd.clone()
     }
 
     /// An outcome came.

@@ -6,7 +6,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
@@ -311,6 +311,14 @@ impl Ledger {
             )?;
         }
         Ok(())
+    }
+
+    /// Everybody's number.
+    pub(crate) fn all_numbers(&self) -> HashSet<String> {
+        self.people
+            .keys()
+            .map(|person| (self.numbers)(*person))
+            .collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -148,6 +148,7 @@ impl World {
             self.settle(&brokers)
         });
         let mut broken = settled.err().into_iter().collect::<Vec<_>>();
+        broken.extend(self.not_ready());
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         // Not what was seen on the way, but what is there.
         ledger.read_again();
@@ -160,7 +161,33 @@ impl World {
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let traced = ledger.write_down(&mut trace).and_then(|()| trace.flush());
         traced.expect("the trace is written");
+        let numbers = ledger.all_numbers();
+        let leaks = self.fleet.leaks(|text| numbers.contains(text));
+        if leaks > 0 {
+            broken.push(format!("{leaks} numbers in the logs"));
+        }
         report::print(plan, &ledger, &self.journal, &self.fleet, broken)
+    }
+
+    /// The instances that do not say, within a while, that they are well: one that was frozen and
+    /// came back must be.
+    fn not_ready(&self) -> Vec<String> {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10));
+        let client = client.build().expect("a client");
+        let is_ready = |index: usize| {
+            let port = self.fleet.management_port(index)?;
+            let asked = client.get(format!("http://127.0.0.1:{port}/health/ready"));
+            let answer = self.runtime.block_on(asked.send()).ok()?;
+            answer.status().is_success().then_some(())
+        };
+        let (begin, pause) = (Instant::now(), Stop::default());
+        let mut left: Vec<usize> = (0..fleet::NAMES.len()).collect();
+        while !left.is_empty() && begin.elapsed() < STARTS {
+            left.retain(|index| is_ready(*index).is_none());
+            pause.wait(Duration::from_millis(200));
+        }
+        let name = |index: usize| format!("{} is not ready", fleet::NAMES[index]);
+        left.into_iter().map(name).collect()
     }
 
     /// Load and faults, for as long as the plan says; everything is mended then.

@@ -46,6 +46,9 @@ pub(crate) fn print(
     print_faults(journal);
     let ended = fleet.ended.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("ended by themselves: {} {:?}", ended.len(), *ended);
+    for odd in journal.oddities() {
+        eprintln!("  {odd}");
+    }
     let breaches = ledger.breaches();
     print_breaches(&breaches);
     eprintln!("again with {}", plan.again());
