@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -72,7 +73,9 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     let left = deadline.saturating_duration_since(Instant::now());
     let clock = Clock::system();
     let service = service::start(config, settings, topics.clone(), clock.clone(), left).await?;
-    service::watch(service.vitals());
+    let (asked, runtime) = (admin.clone(), Handle::current());
+    let answers = move || runtime.block_on(asked.brokers()).is_ok();
+    service::watch(service.vitals(), answers);
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
     let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
     if let Some(door) = service.http(config, clock) {

@@ -21,7 +21,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(dir: &Path) -> Self {
-        let addresses = script(dir, &["start", "--brokers", &BROKERS.to_string()]);
+        let brokers = BROKERS.to_string();
+        // On a busy machine two seconds of silence are no reason for an election.
+        let patience = "controller.quorum.fetch.timeout.ms=5000";
+        let addresses = script(dir, &["start", "--brokers", &brokers, "--set", patience]);
         let addresses = addresses.expect("the cluster starts");
         let client = ClientConfig::new()
             .set("bootstrap.servers", &addresses)
@@ -120,6 +123,8 @@ fn script(dir: &Path, arguments: &[&str]) -> Option<String> {
         .args(arguments)
         .arg("--dir")
         .arg(dir)
+        // Three at once, after a kill, on a machine that is busy with us.
+        .env("USER_OTP_KAFKA_START_SECONDS", "600")
         .output()
         .expect("scripts/kafka runs");
     if !output.status.success() {

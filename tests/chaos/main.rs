@@ -40,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use user_otp::clock::Clock;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Script, Standin, Text};
@@ -59,11 +60,11 @@ use crate::redis_server::Redis;
 const REQUESTS: &str = "egov.core.otp.request";
 
 /// How long a start may take on a busy machine.
-const STARTS: Duration = Duration::from_secs(180);
+const STARTS: Duration = Duration::from_secs(300);
 
 /// From the last fault until every request must have its outcome: their lifetime, a session and a
 /// transaction that nobody ends, and a busy machine.
-const SETTLES: Duration = Duration::from_secs(300);
+const SETTLES: Duration = Duration::from_secs(600);
 
 #[test]
 fn every_request_is_accounted_for() {
@@ -177,7 +178,7 @@ impl World {
         let is_ready = |index: usize| {
             let port = self.fleet.management_port(index)?;
             let asked = client.get(format!("http://127.0.0.1:{port}/health/ready"));
-            let answer = self.runtime.block_on(asked.send()).ok()?;
+            let answer = self.runtime.block_on(async { asked.send().await }).ok()?;
             answer.status().is_success().then_some(())
         };
         let (begin, pause) = (Instant::now(), Stop::default());
@@ -192,7 +193,7 @@ impl World {
 
     /// Load and faults, for as long as the plan says; everything is mended then.
     fn storm(&self, plan: &Plan, brokers: &str) {
-        let (loading, raging) = (Arc::new(Stop::default()), Stop::default());
+        let (loading, raging) = (Arc::new(Stop::default()), Arc::new(Stop::default()));
         let load = Arc::new(Load {
             ledger: Arc::clone(&self.ledger),
             egov: Arc::clone(&self.services.standin),
@@ -230,12 +231,22 @@ impl World {
         self.journal.note("no more requests");
     }
 
-    /// Until the time is over, says now and then how it goes.
-    fn watch(&self, plan: &Plan, raging: &Stop) {
+    /// Until the time is over, or SIGTERM comes, says now and then how it goes.
+    fn watch(&self, plan: &Plan, raging: &Arc<Stop>) {
+        let told = Arc::clone(raging);
+        self.runtime.spawn(async move {
+            if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+                terminate.recv().await;
+                eprintln!("SIGTERM: this is the end of it");
+                told.stop();
+            }
+        });
         let end = Instant::now() + plan.time;
         while Instant::now() < end {
             let next = (Instant::now() + Duration::from_secs(60)).min(end);
-            raging.wait_until(next);
+            if !raging.wait_until(next) {
+                return;
+            }
             let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
             let (requests, open, twice) = (ledger.len(), ledger.open(), ledger.twice());
             drop(ledger);
