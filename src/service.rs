@@ -104,6 +104,7 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,
+        supersede_after: engine.supersede_after,
         largest_record: dead_letter_limit.max(DEFAULT_LARGEST),
     }
 }

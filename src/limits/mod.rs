@@ -111,7 +111,7 @@ impl Charge {
         self.done.get().is_some()
     }
 
-    fn mark(&self) {
+    pub(crate) fn mark(&self) {
         // Marked twice is marked.
         let _ = self.done.set(());
     }

@@ -281,9 +281,13 @@ impl Metrics {
         }
     }
 
-    /// A request came to this end, committed. [`Metrics::finished`] calls it; it is there for ends
-    /// that are no handler's outcome, as `superseded`.
-    pub fn count(&self, door: Door, outcome: FinalOutcome, code: &'static str) {
+    /// A request ended with an equal one that was published, committed.
+    pub fn superseded(&self, door: Door) {
+        self.count(door, FinalOutcome::Superseded, NO_CODE);
+    }
+
+    /// A request came to this end, committed.
+    fn count(&self, door: Door, outcome: FinalOutcome, code: &'static str) {
         let labels = request(door, outcome, code);
         self.0.requests.get_or_create(&labels).inc();
     }

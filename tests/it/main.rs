@@ -38,6 +38,7 @@ mod redis_server;
 mod request;
 mod secure;
 mod sizes;
+mod supersede;
 mod traffic;
 mod unknown_end;
 mod world;

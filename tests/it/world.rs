@@ -218,6 +218,8 @@ impl World {
             ("LOCALIZATION__URL", url),
             // Most tests ask for one number again and again.
             ("LIMITS__MODE", "off".to_owned()),
+            // And looks for each request's own message.
+            ("ENGINE__SUPERSEDE_AFTER", "0s".to_owned()),
             ("HTTP__PORT", "0".to_owned()),
             // A busy machine is no outage.
             ("HTTP__BUDGET", "5s".to_owned()),

@@ -4,18 +4,17 @@ use super::{Committer, Finished};
 use crate::engine::clients::Undelivered;
 use crate::engine::faults::Faults;
 use crate::engine::output::shorten_dead_letter;
+use crate::engine::supersede::Instead;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 
 impl Committer {
     /// Records were not taken. A topic that is away or forbidden costs a try, or the email; else one
     /// record is at fault, and the batch is halved until it stands alone.
-    pub(super) fn part(&mut self, batch: &mut [Finished], failed: &[Undelivered]) {
+    pub(super) fn part(&mut self, batch: &mut Vec<Finished>, failed: &[Undelivered]) {
         let faults = Faults::of(failed);
         for (result, topic) in faults.topics {
-            let Some(finished) = batch.get_mut(result) else {
-                continue;
-            };
-            if !self.without_topic(finished, topic) && self.waits_for.insert(topic.to_owned()) {
+            if !self.without_topic(batch, result, topic) && self.waits_for.insert(topic.to_owned())
+            {
                 tracing::warn!(
                     topic,
                     "a topic of ours is missing or forbidden; holding back until it is there"
@@ -24,40 +23,39 @@ impl Committer {
         }
         match faults.suspects.as_slice() {
             [] => {}
-            [culprit] => {
-                if let Some(finished) = batch.get_mut(*culprit) {
-                    self.too_large(finished);
-                }
-            }
+            [culprit] => self.too_large(batch, *culprit),
             several => self.cap = several.len().div_ceil(2),
         }
     }
 
     /// Does without a topic that is not ours; whether that is possible.
-    fn without_topic(&self, finished: &mut Finished, topic: &str) -> bool {
+    fn without_topic(&self, batch: &mut Vec<Finished>, place: usize, topic: &str) -> bool {
         // It did already: an SMS topic and an email topic may be away together.
-        if !finished.writes_to(topic) {
+        let Some(finished) = batch.get_mut(place).filter(|one| one.writes_to(topic)) else {
             return true;
-        }
-        let outcome = match &mut finished.outcome {
+        };
+        match &mut finished.outcome {
             Outcome::Published(published) if published.emails_to(topic) => {
                 published.leave_out_email();
-                std::mem::replace(&mut finished.outcome, Outcome::Retried(unavailable()))
+                let now = self.core.clock.now();
+                finished.records = finished.group.write(&self.writer, &finished.outcome, now);
             }
             Outcome::Published(published) if published.sms.topic == topic => {
-                Outcome::Retried(unavailable())
+                self.replace(batch, place, Instead::Retried(unavailable()));
             }
             Outcome::Published(_)
             | Outcome::Rejected(_)
             | Outcome::Limited(_)
             | Outcome::DeadLettered(_)
             | Outcome::Retried(_) => return false,
-        };
-        self.replace(finished, outcome);
+        }
         true
     }
 
-    fn too_large(&self, finished: &mut Finished) {
+    fn too_large(&self, batch: &mut Vec<Finished>, place: usize) {
+        let Some(finished) = batch.get_mut(place) else {
+            return;
+        };
         let failure = Failure {
             disposition: Disposition::Refused,
             code: Code::OutputTooLarge,
@@ -70,9 +68,7 @@ impl Committer {
             Outcome::Published(_)
             | Outcome::Rejected(_)
             | Outcome::Limited(_)
-            | Outcome::Retried(_) => {
-                self.replace(finished, Outcome::DeadLettered(failure));
-            }
+            | Outcome::Retried(_) => self.replace(batch, place, Instead::DeadLettered(failure)),
         }
     }
 }
