@@ -31,7 +31,7 @@ use super::consumer::Consumer;
 use super::core::Core;
 use super::faults::Fences;
 use super::output::{self, EXPIRED, Outgoing, Writer};
-use super::producer::{CALL, Offsets, Producers, Transactions, Written};
+use super::producer::{CALL, Offsets, Producers, Sending, Transactions, Written};
 use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
@@ -76,6 +76,15 @@ impl Finished {
     /// All of a group came from one partition in one assignment: what holds for this one holds for all.
     fn ticket(&self) -> &Ticket {
         self.group.published()
+    }
+
+    /// Only what may be published can be too late.
+    fn sending(&self) -> Sending<'_> {
+        let deadline = self.ticket().request.envelope.context.deadline;
+        Sending {
+            records: &self.records,
+            deadline: matches!(self.outcome, Outcome::Published(_)).then_some(deadline),
+        }
     }
 
     fn is_covered(&self, partition: &Partition, tag: &Tag) -> bool {
@@ -137,6 +146,7 @@ impl Committer {
             config: settings.connection.producer(&id, settings.largest_record),
             reachability: Arc::clone(&core.reachability),
             vitals: Arc::clone(&core.vitals),
+            clock: core.clock.clone(),
         };
         let deadline = Instant::now() + patience;
         let producer = producers.open(|| Instant::now() >= deadline)?;
@@ -247,7 +257,7 @@ impl Committer {
                     metadata: &metadata,
                     commits: &commits,
                 };
-                let results = batch.iter().map(|finished| finished.records.as_slice());
+                let results = batch.iter().map(Finished::sending);
                 producer.write(results, Some(&offsets), started)
             }
             None => Written::Rebuild {
@@ -302,8 +312,8 @@ impl Committer {
     fn expire(&self, batch: &mut Vec<Finished>) {
         let now = self.core.clock.now();
         let is_late = |finished: &Finished| {
-            matches!(finished.outcome, Outcome::Published(_))
-                && finished.ticket().request.envelope.context.deadline <= now
+            let deadline = finished.sending().deadline;
+            deadline.is_some_and(|deadline| deadline <= now)
         };
         let end = Instead::DeadLettered(Failure {
             stage: Stage::Publish,

@@ -16,7 +16,7 @@ use crate::engine::EngineError;
 use crate::engine::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use crate::engine::faults::{Faults, Fences};
 use crate::engine::output::Outgoing;
-use crate::engine::producer::{Producers, Transactions, Written};
+use crate::engine::producer::{Producers, Sending, Transactions, Written};
 use crate::engine::record::Door;
 use crate::engine::transaction::PAUSE;
 
@@ -163,7 +163,10 @@ impl Committer {
     fn transact(&mut self, mut batch: Vec<Entry>) {
         let started = Instant::now();
         *self.shared.opened.lock() = Some(started);
-        let results = batch.iter().map(|entry| entry.records.as_slice());
+        let results = batch.iter().map(|entry| Sending {
+            records: &entry.records,
+            deadline: Some(entry.visit.context.deadline),
+        });
         let end = match &self.producer {
             Some(producer) => producer.write(results, None, started),
             None => Written::Rebuild {

@@ -124,6 +124,7 @@ impl Door {
             config: settings.connection.producer(&id, settings.largest_record),
             reachability: Arc::<Reachability>::default(),
             vitals: Arc::clone(&shared.vitals),
+            clock: clock.clone(),
         };
         let (notes, from_requests) = mpsc::channel();
         let deadline = Instant::now() + patience;
