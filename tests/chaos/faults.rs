@@ -339,9 +339,10 @@ pub(crate) fn services(stage: &Stage<'_>, services: &Services, gap: (u64, u64)) 
         next = now + chance.time(gap.0, gap.1);
         let service = chance.pick(&Service::ALL);
         let fault = deck.draw(&mut chance);
-        let time = match fault {
-            OnService::LongOutage => chance.time(15_000, 30_000),
-            _ => chance.time(500, 6_000),
+        let time = if matches!(fault, OnService::LongOutage) {
+            chance.time(15_000, 30_000)
+        } else {
+            chance.time(500, 6_000)
         };
         let sometimes = matches!(fault, OnService::Sometimes);
         let share = chance.pick(&[0.1, 0.3, 0.6]);
