@@ -91,20 +91,22 @@ impl<H: Handler> Flow<H> {
     pub(super) async fn answer(
         self: Arc<Self>,
         peer: IpAddr,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: Bytes,
     ) -> Answer {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
         };
-        let key = match head::idempotency_key(headers) {
+        let key = match head::idempotency_key(&headers) {
             Ok(key) => key,
             Err(answer) => return answer,
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Answer::Busy;
         };
-        let visit = self.visit(peer, headers, body, submission);
+        let visit = self.visit(peer, &headers, body, submission);
+        // They hold the connection's buffer, and there may be long to wait.
+        drop(headers);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
             let _held = (place, self.metrics.http_request());
