@@ -171,6 +171,9 @@ impl Writer {
         if envelope.context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
         }
+        if let Some(client) = envelope.context.charge.client_due() {
+            push(&mut headers, headers::CLIENT, client.to_text());
+        }
         push_failure(&mut headers, setback.code, setback.stage, request, now);
         let Record { key, value, .. } = request.record.clone();
         vec![Outgoing {

@@ -345,46 +345,4 @@ fn list(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rdkafka::mocking::MockCluster;
-    use rstest::rstest;
-
-    use super::*;
-
-    /// What the second of two results lives until, while the clock stands at 1,000.
-    #[rstest]
-    #[case::in_time(Some(1_001), true)]
-    #[case::no_deadline(None, true)]
-    #[case::late(Some(1_000), false)]
-    fn a_transaction_with_a_late_result_is_aborted(
-        #[case] deadline: Option<i64>,
-        #[case] committed: bool,
-    ) {
-        let kafka = MockCluster::new(1).expect("a mock");
-        kafka.create_topic("sms", 1, 1).expect("a topic");
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", kafka.bootstrap_servers())
-            .set("transactional.id", "late");
-        let producers = Producers {
-            config,
-            reachability: Arc::default(),
-            vitals: Arc::default(),
-            clock: Clock::fixed(EpochMs(1_000)),
-        };
-        let producer = producers.open(|| false).expect("the mock answers");
-        let records = [Outgoing {
-            topic: "sms".into(),
-            key: None,
-            value: Some(b"an OTP".to_vec()),
-            headers: Vec::new(),
-        }];
-        let results = [Some(2_000), deadline].map(|deadline| Sending {
-            records: &records,
-            deadline: deadline.map(EpochMs),
-        });
-        let end = producer.write(results.iter().copied(), None, Instant::now());
-        assert_eq!(matches!(end, Written::Committed), committed);
-        assert_eq!(matches!(end, Written::Aborted), !committed);
-    }
-}
+mod tests;

@@ -302,6 +302,16 @@ impl Metrics {
         self.0.dead_letters.get_or_create(&labels).inc();
     }
 
+    /// An HTTP request was answered 502: it has no outcome record, and comes to no better end.
+    pub fn refused(&self, code: Code) {
+        let labels = [
+            ("door", Door::Http.as_str()),
+            ("outcome", "refused"),
+            ("code", code.as_str()),
+        ];
+        self.0.requests.get_or_create(&labels).inc();
+    }
+
     /// The HTTP door answered; a status that it does not use counts as `other`.
     pub fn http_answered(&self, status: u16) {
         let status = match status {

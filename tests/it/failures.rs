@@ -472,6 +472,17 @@ fn a_missing_email_topic_costs_the_email_alone() {
     world.assert_works("9876522702", "without-email");
 }
 
+/// Waits until a request is retried twice, and only because its SMS cannot be written.
+#[track_caller]
+pub(crate) fn wait_until_retried_for_its_topic(world: &World) {
+    let retries = || TIERS.iter().flat_map(|tier| world.retries(tier));
+    wait_until("it is retried twice", || retries().count() >= 2);
+    for retry in retries() {
+        let why = ["otp-error-code", "otp-error-stage"].map(|name| retry.header(name));
+        assert_eq!(why, [Some("output-topic-unavailable"), Some("publish")]);
+    }
+}
+
 #[test]
 fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
     let world = World::new();
@@ -482,17 +493,7 @@ fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
         world.kafka.partitions(&world.topics.sms).is_empty()
     });
     world.request(&Request::register("9876522752").id("held"));
-    wait_until("it is retried twice", || {
-        TIERS
-            .iter()
-            .map(|tier| world.retries(tier).len())
-            .sum::<usize>()
-            >= 2
-    });
-    assert_eq!(
-        world.retries(TIERS[0])[0].header("otp-error-code"),
-        Some("output-topic-unavailable")
-    );
+    wait_until_retried_for_its_topic(&world);
     // What needs no SMS goes on.
     world.request(&Request::register("9876522751").id("refused"));
     assert_eq!(

@@ -24,6 +24,7 @@ mod http_hostile;
 mod http_keys;
 mod http_limits;
 mod http_load;
+mod http_redis;
 mod kafka;
 mod leaks;
 mod limits;
