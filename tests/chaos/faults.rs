@@ -96,6 +96,9 @@ enum OnBroker {
     KillAll,
 }
 
+/// At least this long everything is up between two faults on brokers.
+const BREATH: Duration = Duration::from_secs(15);
+
 /// `gap`: from one fault to the next, in milliseconds.
 pub(crate) fn brokers(stage: &Stage<'_>, cluster: &Cluster, group: &str, gap: (u64, u64)) {
     use OnBroker::{
@@ -155,6 +158,8 @@ pub(crate) fn brokers(stage: &Stage<'_>, cluster: &Cluster, group: &str, gap: (u
             }
         }
         start_what_is_down(stage, cluster, fault, victim);
+        // All three take their time to start, and what has to come of it is seen.
+        next = next.max(Instant::now() + BREATH);
     }
 }
 
@@ -197,7 +202,7 @@ pub(crate) fn redis(stage: &Stage<'_>, redis: &Mutex<Redis>, gate: &Gate, gap: (
         let time = chance.time(500, 8_000);
         stage.journal.fault(Whom::Redis, &format!("{fault:?}"), "");
         match fault {
-            // It comes back empty.
+            // It comes back empty, and elsewhere: its port may be somebody's by then.
             OnRedis::Kill => {
                 redis.kill();
                 stage.hold(time);
