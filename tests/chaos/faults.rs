@@ -99,14 +99,20 @@ enum OnBroker {
 /// At least this long everything is up between two faults on brokers.
 const BREATH: Duration = Duration::from_secs(15);
 
-/// `gap`: from one fault to the next, in milliseconds.
-pub(crate) fn brokers(stage: &Stage<'_>, cluster: &Cluster, group: &str, gap: (u64, u64)) {
+/// `gap`: from one fault to the next, in milliseconds. Only a long run has the time to kill all at once.
+pub(crate) fn brokers(
+    stage: &Stage<'_>,
+    cluster: &Cluster,
+    group: &str,
+    gap: (u64, u64),
+    long: bool,
+) {
     use OnBroker::{
         Freeze, FreezeGroupCoordinator, FreezeTransactionCoordinator, Kill, KillAll,
         KillGroupCoordinator, KillTransactionCoordinator, Restart,
     };
     let mut chance = Chance::new(stage.seed, 2);
-    let cards = vec![
+    let mut cards = vec![
         Kill,
         Restart,
         Freeze,
@@ -114,8 +120,8 @@ pub(crate) fn brokers(stage: &Stage<'_>, cluster: &Cluster, group: &str, gap: (u
         FreezeGroupCoordinator,
         KillTransactionCoordinator,
         FreezeTransactionCoordinator,
-        KillAll,
     ];
+    cards.extend(long.then_some(KillAll));
     let mut deck = Deck::new(cards);
     let mut next = Instant::now() + Duration::from_secs(8);
     while stage.stop.wait_until(next) {

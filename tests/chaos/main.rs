@@ -219,7 +219,9 @@ impl World {
             std::thread::scope(|scope| {
                 let _end = End(&raging);
                 scope.spawn(|| faults::processes(&stage, fleet));
-                scope.spawn(|| faults::brokers(&stage, cluster, GROUP, plan.broker_gap()));
+                scope.spawn(|| {
+                    faults::brokers(&stage, cluster, GROUP, plan.broker_gap(), plan.is_long())
+                });
                 scope.spawn(|| faults::redis(&stage, redis, redis_gate, plan.redis_gap()));
                 scope.spawn(|| faults::services(&stage, services, plan.service_gap()));
                 self.watch(plan, &raging);

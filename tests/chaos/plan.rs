@@ -66,8 +66,12 @@ impl Plan {
         )
     }
 
+    pub(crate) fn is_long(&self) -> bool {
+        self.time >= LONG
+    }
+
     fn or_short(&self, long: (u64, u64), short: (u64, u64)) -> (u64, u64) {
-        if self.time >= LONG { long } else { short }
+        if self.is_long() { long } else { short }
     }
 
     /// From one fault on a broker to the next, in milliseconds.
