@@ -16,7 +16,9 @@ use crate::egov::Services;
 use crate::engine::Observer;
 use crate::engine::admin::Admin;
 use crate::engine::vitals::Vitals;
-use crate::health::{self, Engine, Group, Producer, Redis, Report, Senders, Snapshot, Status};
+use crate::health::{
+    self, Engine, Group, Producer, Redis, Refusing, Report, Senders, Snapshot, Status,
+};
 use crate::known_topics::KnownTopics;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
@@ -40,6 +42,8 @@ pub struct Management {
     pub topics: KnownTopics,
     /// The SMS and the email topic; none where each tenant has its own.
     pub senders: Option<[String; 2]>,
+    /// Topics without which no OTP gets out.
+    pub needed: Vec<String>,
     /// Says how Redis is, where it is configured.
     pub redis: Option<Box<dyn Fn() -> Redis + Send + Sync>>,
     /// Asks for live engines, where the engine runs elsewhere.
@@ -116,8 +120,20 @@ impl Management {
                 sms: self.topics.contains(sms),
                 email: self.topics.contains(email),
             }),
+            refusing: self.refusing(),
             redis: self.redis.as_ref().map(|redis| redis()),
         }
+    }
+
+    fn refusing(&self) -> Vec<Refusing> {
+        let refusing = self.topics.refusing().into_iter();
+        refusing
+            .map(|(topic, why)| Refusing {
+                every: self.needed.contains(&topic),
+                topic,
+                why,
+            })
+            .collect()
     }
 
     fn engine(&self, engine: &Observer) -> Engine {

@@ -15,12 +15,14 @@ use super::state::{Epoch, Partition, State};
 use super::vitals::Vitals;
 use super::{EngineError, Settings};
 use crate::clock::Clock;
+use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
 
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    pub(crate) topics: KnownTopics,
     pub(crate) vitals: Arc<Vitals>,
     /// The last stable offsets of our partitions, as last read.
     pub(crate) ends: Mutex<HashMap<Partition, i64>>,
@@ -60,12 +62,18 @@ pub(crate) struct Shared {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings, clock: Clock, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        clock: Clock,
+        metrics: Metrics,
+        topics: KnownTopics,
+    ) -> Self {
         let state = State::new(settings.bounds.clone());
         Self {
             settings,
             clock,
             metrics,
+            topics,
             vitals: Arc::default(),
             ends: Mutex::default(),
             reachability: Arc::default(),

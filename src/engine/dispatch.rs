@@ -111,6 +111,7 @@ impl<H: Handler> Dispatcher<H> {
             ticket,
             outcome,
             records,
+            arrival: 0,
         })));
     }
 }

@@ -12,7 +12,6 @@ use super::consumer::Consumer;
 use super::core::{Core, Pending};
 use super::start::{self, Answer};
 use super::state::Partition;
-use crate::known_topics::KnownTopics;
 
 /// How often pending partitions are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -33,7 +32,6 @@ const ENDS: Duration = Duration::from_millis(1500);
 pub(crate) fn run(
     core: &Core,
     consumer: &Consumer,
-    topics: &KnownTopics,
     answers: &Sender<(u64, Partition, Answer)>,
 ) {
     let (mut topics_read, mut stable_read) = (Instant::now(), Instant::now());
@@ -71,7 +69,7 @@ pub(crate) fn run(
         if topics_read.elapsed() >= TOPICS_EVERY {
             topics_read = Instant::now();
             match consumer.fetch_metadata(None, ENDS) {
-                Ok(metadata) => topics.set(
+                Ok(metadata) => core.topics.set(
                     metadata
                         .topics()
                         .iter()

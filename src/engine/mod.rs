@@ -48,6 +48,7 @@ use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
 
 pub mod admin;
+mod aside;
 pub mod clients;
 mod consumer;
 mod core;
@@ -86,6 +87,9 @@ pub struct Settings {
     pub reading: Reading,
     /// Where results go.
     pub writer: Writer,
+    /// The SMS topic, where it is the only one: while it is away, requests wait for it. Where each
+    /// tenant has its own, they go on the retry topics, so that no tenant waits for another's.
+    pub only_sms_topic: Option<String>,
     /// Results in one transaction.
     pub batch: usize,
     /// How long the committer waits for more results.
@@ -259,7 +263,7 @@ impl Engine {
         runtime: &Handle,
         patience: Duration,
     ) -> Result<Self, EngineError> {
-        let core = Arc::new(Core::new(settings, clock, metrics));
+        let core = Arc::new(Core::new(settings, clock, metrics, topics));
         let writer = Arc::new(core.settings.writer.clone());
         let (notes, from_handlers) = mpsc::channel();
         let callbacks = Callbacks::new(Arc::clone(&core), notes.clone());
@@ -299,7 +303,7 @@ impl Engine {
         consumer
             .subscribe(&subscription)
             .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
-        let threads = start_threads(&core, &consumer, dispatcher, committer, topics)?;
+        let threads = start_threads(&core, &consumer, dispatcher, committer)?;
         Ok(Self {
             core,
             threads: Some(threads),
@@ -386,7 +390,6 @@ fn start_threads<H: Handler>(
     consumer: &Arc<Consumer>,
     dispatcher: Arc<Dispatcher<H>>,
     committer: Committer,
-    topics: KnownTopics,
 ) -> Result<Threads, EngineError> {
     let (answer, answers) = mpsc::channel();
     let (drain, drain_for) = mpsc::channel();
@@ -414,7 +417,7 @@ fn start_threads<H: Handler>(
     let watched = sentinel("keeper");
     let consumer = Arc::clone(consumer);
     let keeper = spawn("keeper").spawn(move || {
-        keeper::run(&watched.core, &consumer, &topics, &answer);
+        keeper::run(&watched.core, &consumer, &answer);
     });
     Ok(Threads {
         intake: intake.map_err(|_| EngineError::Thread("consumer"))?,

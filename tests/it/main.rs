@@ -35,6 +35,7 @@ mod proxy;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;
+mod refusing_topics;
 mod request;
 mod secure;
 mod sizes;
