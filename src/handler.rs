@@ -321,13 +321,11 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
     move |error| match error {
         CallError::Abandoned => Ended::Abandoned,
         CallError::Refused { .. } => refused(Code::ServiceRefused, stage),
-        CallError::Unavailable { code, retry_after } => {
-            with(Outcome::Retried(Setback {
-                code,
-                stage,
-                retry_after,
-            }))
-        }
+        CallError::Unavailable { code, retry_after } => with(Outcome::Retried(Setback {
+            code,
+            stage,
+            retry_after,
+        })),
     }
 }
 

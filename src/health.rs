@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::egov::ServiceState;
+use crate::engine::poison::Share;
 use crate::known_topics::Refusal;
 
 /// A producer call that is older will never return. The watchdog ends the process then.
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub senders: Option<Senders>,
     /// Topics that take no records now.
     pub refusing: Vec<Refusing>,
+    /// Topics much of whose input cannot be read.
+    pub floods: Vec<Share>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
 }
@@ -193,6 +196,7 @@ pub fn ready(snapshot: &Snapshot) -> Report {
     checks.extend(snapshot.producers.iter().map(producer));
     checks.extend(snapshot.senders.into_iter().flat_map(senders));
     checks.extend(output_topics(&snapshot.refusing));
+    checks.extend(input(&snapshot.floods));
     checks.extend(snapshot.redis.map(redis));
     checks.extend(snapshot.services.iter().map(service));
     Report::of(checks)
@@ -203,7 +207,10 @@ fn at_least(age: Option<Duration>, bound: Duration) -> bool {
 }
 
 fn check(name: &'static str, trouble: Option<(Status, &'static str)>) -> Check {
-    told(name, trouble.map(|(status, reason)| (status, reason.into())))
+    told(
+        name,
+        trouble.map(|(status, reason)| (status, reason.into())),
+    )
 }
 
 fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Check {
@@ -256,7 +263,11 @@ fn senders(there: Senders) -> [Check; 2] {
 fn output_topics(refusing: &[Refusing]) -> Option<Check> {
     let status = |one: &Refusing| {
         let every = one.every && one.why == Refusal::Away;
-        if every { Status::Down } else { Status::Degraded }
+        if every {
+            Status::Down
+        } else {
+            Status::Degraded
+        }
     };
     let reason = |one: &Refusing| match one.why {
         Refusal::Away => format!("{} is missing or forbidden", one.topic),
@@ -266,6 +277,13 @@ fn output_topics(refusing: &[Refusing]) -> Option<Check> {
     let reasons: Vec<_> = refusing.iter().map(reason).collect();
     let reason = format!("{}: what is for it waits", reasons.join(", "));
     Some(told("output-topics", Some((worst, reason.into()))))
+}
+
+fn input(floods: &[Share]) -> Option<Check> {
+    let part = |share: &Share| format!("{} % of what came on {}", share.percent(), share.topic);
+    let parts: Vec<_> = floods.iter().map(part).collect();
+    let reason = format!("{} lately cannot be read", parts.join(", "));
+    (!floods.is_empty()).then(|| told("input", Some((Status::Degraded, reason.into()))))
 }
 
 fn redis(redis: Redis) -> Check {
@@ -373,6 +391,14 @@ mod tests {
         Snapshot {
             refusing: vec![Refusing { topic, why, every }],
             ..well()
+        }
+    }
+
+    fn flood(topic: &str, poison: u64) -> Share {
+        Share {
+            topic: topic.into(),
+            records: 100,
+            poison,
         }
     }
 
@@ -487,6 +513,11 @@ mod tests {
             "output-topics",
             "max.message.bytes of outcomes is too small: what is for it waits"
         ))
+    )]
+    #[case::poison(
+        Snapshot { floods: vec![flood("requests", 90)], ..well() },
+        Status::Degraded,
+        Some(("input", "90 % of what came on requests lately cannot be read"))
     )]
     #[case::no_redis(Snapshot { redis: Some(Redis::Up), ..well() }, Status::Up, None)]
     #[case::redis_down(

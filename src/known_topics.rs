@@ -58,7 +58,9 @@ impl KnownTopics {
     #[must_use]
     pub fn refusing(&self) -> Vec<(String, Refusal)> {
         let all = self.0.refusing.borrow();
-        all.iter().map(|(topic, why)| (topic.clone(), *why)).collect()
+        all.iter()
+            .map(|(topic, why)| (topic.clone(), *why))
+            .collect()
     }
 
     /// A topic took no record; whether that is news.

@@ -97,6 +97,7 @@ impl Management {
         let states = self.services.states().into_iter();
         Gauges {
             engine: self.engine.as_ref().map(Observer::gauges),
+            inputs: self.engine.as_ref().map_or_else(Vec::new, Observer::inputs),
             pending: self.engine.as_ref().map_or(0, Observer::pending),
             services: states.map(|one| (one.service, one.load)).collect(),
             limits: self.limits.reached(),
@@ -105,8 +106,9 @@ impl Management {
 
     fn snapshot(&self) -> Snapshot {
         let producers = self.producers.iter();
+        let engine = self.engine.as_ref();
         Snapshot {
-            engine: self.engine.as_ref().map(|engine| self.engine(engine)),
+            engine: engine.map(|engine| self.engine(engine)),
             group: None,
             producers: producers
                 .map(|(name, vitals)| Producer {
@@ -121,6 +123,7 @@ impl Management {
                 email: self.topics.contains(email),
             }),
             refusing: self.refusing(),
+            floods: engine.map_or_else(Vec::new, Observer::floods),
             redis: self.redis.as_ref().map(|redis| redis()),
         }
     }

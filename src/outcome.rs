@@ -81,7 +81,7 @@ pub struct Setback {
 }
 
 impl Setback {
-    /// The SMS topic cannot be written to.
+    /// The SMS topic is missing or forbidden.
     pub const TOPIC_AWAY: Self = Self {
         code: Code::OutputTopicUnavailable,
         stage: Stage::Publish,

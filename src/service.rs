@@ -102,6 +102,8 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
             min_life: config.request.min_life,
         },
         only_sms_topic: (!config.tenancy.central_instance).then(|| config.topics.sms.clone()),
+        poison_share: engine.poison_share,
+        poison_window: engine.poison_window,
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,

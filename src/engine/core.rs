@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Reachability;
+use super::poison::Inputs;
 use super::start::Ask;
 use super::state::{Epoch, Partition, State};
 use super::vitals::Vitals;
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) vitals: Arc<Vitals>,
     /// The last stable offsets of our partitions, as last read.
     pub(crate) ends: Mutex<HashMap<Partition, i64>>,
+    /// What of the input cannot be read.
+    pub(crate) inputs: Mutex<Inputs>,
     pub(crate) reachability: Arc<Reachability>,
     shared: Mutex<Shared>,
     /// The window got room, something drained, or a transaction ended.
@@ -69,6 +72,7 @@ impl Core {
         topics: KnownTopics,
     ) -> Self {
         let state = State::new(settings.bounds.clone());
+        let inputs = Inputs::new(settings.poison_share, settings.poison_window);
         Self {
             settings,
             clock,
@@ -76,6 +80,7 @@ impl Core {
             topics,
             vitals: Arc::default(),
             ends: Mutex::default(),
+            inputs: Mutex::new(inputs),
             reachability: Arc::default(),
             shared: Mutex::new(Shared {
                 state,

@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::Consumer;
 use super::core::{Core, Pending};
+use super::poison::News;
 use super::start::{self, Answer};
 use super::state::Partition;
 
@@ -29,11 +30,7 @@ const COMMITTED: Duration = Duration::from_millis(300);
 /// the fetch's own wait (`fetch.wait.max.ms`, half a second) goes first.
 const ENDS: Duration = Duration::from_millis(1500);
 
-pub(crate) fn run(
-    core: &Core,
-    consumer: &Consumer,
-    answers: &Sender<(u64, Partition, Answer)>,
-) {
+pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Partition, Answer)>) {
     let (mut topics_read, mut stable_read) = (Instant::now(), Instant::now());
     loop {
         let ended = core.wait_until(ASK_AGAIN, |_| core.is_ending());
@@ -56,6 +53,7 @@ pub(crate) fn run(
                 }
             }
         }
+        say_what_is_flooded(core);
         if stable_read.elapsed() >= STABLE_EVERY {
             stable_read = Instant::now();
             match last_stable(core, consumer) {
@@ -76,6 +74,25 @@ pub(crate) fn run(
                         .map(|topic| topic.name().to_owned()),
                 ),
                 Err(error) => tracing::debug!(%error, "the list of topics could not be read again"),
+            }
+        }
+    }
+}
+
+/// Not once a record, of which there may be thousands a second: once when it begins or ends, and once a
+/// minute.
+fn say_what_is_flooded(core: &Core) {
+    let news = core.inputs.lock().judge(core.clock.now());
+    for one in news {
+        match one {
+            News::Flood(share) => tracing::warn!(
+                topic = &*share.topic,
+                percent = share.percent(),
+                records = share.records,
+                "records that cannot be read: somebody writes something else; each is a dead letter"
+            ),
+            News::Over(topic) => {
+                tracing::info!(topic = &*topic, "what comes can be read again");
             }
         }
     }

@@ -38,6 +38,7 @@ use self::consumer::{Callbacks, Consumer, Intake};
 use self::core::Core;
 use self::dispatch::Dispatcher;
 use self::output::Writer;
+use self::poison::Share;
 use self::record::{Origin, Reading};
 use self::state::Bounds;
 use self::transaction::{Committer, GiveBack, Note};
@@ -60,6 +61,7 @@ mod keeper;
 pub mod lanes;
 pub mod offsets;
 pub mod output;
+pub mod poison;
 mod producer;
 pub mod reach;
 pub mod record;
@@ -90,6 +92,10 @@ pub struct Settings {
     /// The SMS topic, where it is the only one: while it is away, requests wait for it. Where each
     /// tenant has its own, they go on the retry topics, so that no tenant waits for another's.
     pub only_sms_topic: Option<String>,
+    /// Percent of a topic's input that is a flood where it cannot be read.
+    pub poison_share: u32,
+    /// Over how long that is judged.
+    pub poison_window: Duration,
     /// Results in one transaction.
     pub batch: usize,
     /// How long the committer waits for more results.
@@ -219,6 +225,18 @@ impl Observer {
     pub fn gauges(&self) -> state::Gauges {
         let ends = self.0.ends.lock();
         self.0.lock().state.gauges(&ends, self.0.clock.now())
+    }
+
+    /// What share of each topic's input cannot be read.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<Share> {
+        self.0.inputs.lock().shares(self.0.clock.now())
+    }
+
+    /// The topics of which that is a flood.
+    #[must_use]
+    pub fn floods(&self) -> Vec<Share> {
+        self.0.inputs.lock().floods(self.0.clock.now())
     }
 
     /// How long ago the request that is most overdue should have had its end.

@@ -30,6 +30,7 @@ mod limits;
 mod management;
 mod offsets;
 mod outage;
+mod poison;
 mod process;
 mod proxy;
 mod rebalance;

@@ -22,14 +22,14 @@ use crate::request::Request;
 use crate::world::{Setup, World};
 
 /// Samples by series, as a scraper reads them.
-struct Scrape {
+pub(crate) struct Scrape {
     text: String,
     samples: BTreeMap<String, f64>,
 }
 
 impl Scrape {
     #[track_caller]
-    fn of(process: &Process) -> Self {
+    pub(crate) fn of(process: &Process) -> Self {
         let (status, text) = process.get("/metrics");
         assert_eq!(status, 200);
         let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -44,7 +44,7 @@ impl Scrape {
     }
 
     /// The value of a series; 0 where there is none.
-    fn get(&self, series: &str) -> f64 {
+    pub(crate) fn get(&self, series: &str) -> f64 {
         self.samples.get(series).copied().unwrap_or_default()
     }
 

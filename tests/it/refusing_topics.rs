@@ -52,14 +52,19 @@ fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
         .collect();
     world.requests(&behind);
     // What needs no SMS goes on: it came after them, and has its end before.
-    world.egov.add_user(user_otp::egov::standin::User::citizen("9876572000", "pb"));
+    world
+        .egov
+        .add_user(user_otp::egov::standin::User::citizen("9876572000", "pb"));
     world.request(&Request::register("9876572000").id("refused"));
     assert_eq!(
         world.wait_for_outcome("refused").word("outcome"),
         "rejected"
     );
     world.publish(&Draft::of("junk").header("otp-event-id", "poison"));
-    assert_eq!(world.wait_for_outcome("poison").word("disposition"), "poison");
+    assert_eq!(
+        world.wait_for_outcome("poison").word("disposition"),
+        "poison"
+    );
     for request in &behind {
         let created = world.egov.otp_of(&request.mobile);
         assert_eq!(created, Vec::<String>::new(), "no OTP that cannot be sent");
@@ -165,7 +170,11 @@ fn a_dead_letter_that_its_topic_never_takes_waits_alone() {
     world.kafka.set_topic(topic, "max.message.bytes", "100");
     let junk = |id| Draft::of("junk").key("k").header("otp-event-id", id);
     world.publish(&junk("first"));
-    let told = (200, "DEGRADED".to_owned(), trouble("output-topics", &reason));
+    let told = (
+        200,
+        "DEGRADED".to_owned(),
+        trouble("output-topics", &reason),
+    );
     wait_until("health says so", || {
         health(&process, "/health/ready") == told
     });
@@ -182,7 +191,12 @@ fn a_dead_letter_that_its_topic_never_takes_waits_alone() {
         assert_eq!(world.wait_for_outcome(id).word("disposition"), "poison");
         let letter = find(&world.dead_letters(), id);
         assert_eq!((letter.value, letter.key), (None, None));
-        assert!(letter.headers.iter().any(|(name, _)| name == "otp-value-sha256"));
+        assert!(
+            letter
+                .headers
+                .iter()
+                .any(|(name, _)| name == "otp-value-sha256")
+        );
     }
     assert_eq!(errors(process.output.text()), 1, "it says so once");
     world.wait_for_no_lag();
@@ -197,7 +211,9 @@ fn a_dead_letter_topic_that_is_away_costs_the_dead_letters_time_alone() {
     let topic = &world.topics.dead_letters;
     world.assert_works("9876577001", "before");
     world.kafka.delete_topics(&[topic]);
-    wait_until("the topic is gone", || world.kafka.partitions(topic).is_empty());
+    wait_until("the topic is gone", || {
+        world.kafka.partitions(topic).is_empty()
+    });
     let junk = |id: &str| Draft::of("junk").header("otp-event-id", id);
     // A topic is not gone at once when it is deleted.
     let mut letters = 0;
