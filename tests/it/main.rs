@@ -30,6 +30,7 @@ mod limits;
 mod management;
 mod offsets;
 mod outage;
+mod outages;
 mod poison;
 mod process;
 mod proxy;
