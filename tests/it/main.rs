@@ -31,6 +31,7 @@ mod management;
 mod offsets;
 mod outage;
 mod outages;
+mod overload;
 mod poison;
 mod process;
 mod proxy;
