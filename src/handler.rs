@@ -21,7 +21,7 @@ use crate::egov::{AtFloor, Call, CallError, Queue, Services, TextsFor};
 use crate::known_topics::KnownTopics;
 use crate::limits::{Charge, Limits};
 use crate::messages;
-use crate::notification;
+use crate::notification::{self, Sms};
 use crate::outcome::{Code, Disposition, Failure, Outcome, Published, Setback, Stage};
 
 /// What goes with a request besides the request itself.
@@ -178,14 +178,7 @@ impl OtpHandler {
             .create_otp(&request, call)
             .await
             .map_err(at(Stage::Otp))?;
-        Ok(self.compose(
-            &request,
-            &recipients,
-            &texts,
-            &otp,
-            sms_topic,
-            call.deadline.plus(self.rules.min_life),
-        ))
+        Ok(self.compose(&request, &recipients, &texts, &otp, sms_topic))
     }
 
     /// No OTP is created for an SMS that its topic would not take.
@@ -223,11 +216,10 @@ impl OtpHandler {
         texts: &TextsFor,
         otp: &Otp,
         sms_topic: String,
-        deadline: EpochMs,
     ) -> Published {
         let texts = messages::compose(request.kind, otp, &texts.wanted, &texts.fallback);
-        let expires = notification::expiry_time(self.clock.now(), self.rules.sms_expiry, deadline);
-        let sms = notification::sms(sms_topic, request, &recipients.sms_to, &texts.sms, expires);
+        let expires = self.clock.now().plus(self.rules.sms_expiry);
+        let sms = Sms::new(sms_topic, request, &recipients.sms_to, texts.sms, expires);
         let email_topic = request
             .tenant
             .topic(&self.rules.tenancy, &self.rules.email_topic);

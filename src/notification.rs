@@ -4,10 +4,9 @@
 //! one person's messages stay in order.
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::clock::EpochMs;
-use crate::domain::contact::{EmailAddress, MobileNumber};
+use crate::domain::contact::{CountryCode, EmailAddress, MobileNumber};
 use crate::domain::request::OtpRequest;
 use crate::wire;
 
@@ -30,26 +29,67 @@ impl fmt::Debug for Notification {
     }
 }
 
-/// The SMS with `text` for `to`, which its consumer drops after `expires`.
-#[must_use]
-pub fn sms(
-    topic: String,
-    request: &OtpRequest,
-    to: &MobileNumber,
-    text: &str,
-    expires: EpochMs,
-) -> Notification {
-    let value = wire::Sms {
-        mobile_number: to.expose(),
-        message: text,
-        category: "OTP",
-        expiry_time: expires.0,
-        country_code: request.country_code.as_ref().map(|code| code.as_str()),
-    };
-    Notification {
-        topic,
-        key: key(request),
-        value: wire::to_bytes(&value),
+/// An SMS whose last moment is not settled: under whose deadline it goes out is seen when it is written.
+/// It has a number and a text in it: it prints its topic alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sms {
+    /// Where it goes.
+    pub topic: String,
+    /// `tenant:mobileNumber`, as requested.
+    pub key: String,
+    /// Who gets it.
+    pub to: MobileNumber,
+    /// What it says.
+    pub text: String,
+    /// The dialling prefix, where it is known.
+    pub country_code: Option<CountryCode>,
+    /// When it is too late for its consumer to send it.
+    pub expires: EpochMs,
+}
+
+impl fmt::Debug for Sms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sms")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sms {
+    /// The SMS with `text` for `to`, which its consumer drops after `expires` at the latest.
+    #[must_use]
+    pub fn new(
+        topic: String,
+        request: &OtpRequest,
+        to: &MobileNumber,
+        text: String,
+        expires: EpochMs,
+    ) -> Self {
+        Self {
+            topic,
+            key: key(request),
+            to: to.clone(),
+            text,
+            country_code: request.country_code.clone(),
+            expires,
+        }
+    }
+
+    /// As it is written for a request with this deadline, which its expiry never passes.
+    #[must_use]
+    pub fn record(&self, deadline: EpochMs) -> Notification {
+        let value = wire::Sms {
+            mobile_number: self.to.expose(),
+            message: &self.text,
+            category: "OTP",
+            expiry_time: self.expires.min(deadline).0,
+            country_code: self.country_code.as_ref().map(CountryCode::as_str),
+        };
+        Notification {
+            topic: self.topic.clone(),
+            key: self.key.clone(),
+            value: wire::to_bytes(&value),
+        }
     }
 }
 
@@ -68,12 +108,6 @@ pub fn email(
         key: key(request),
         value: wire::to_bytes(&value),
     }
-}
-
-/// When an SMS is too late: `expiry` from now, and never past the request's own deadline.
-#[must_use]
-pub fn expiry_time(now: EpochMs, expiry: Duration, deadline: EpochMs) -> EpochMs {
-    now.plus(expiry).min(deadline)
 }
 
 fn key(request: &OtpRequest) -> String {
@@ -105,6 +139,16 @@ mod tests {
         MobileNumber::stored(text.to_owned()).expect("a number")
     }
 
+    fn sms(country_code: &str, text: &str, expires: EpochMs) -> Sms {
+        Sms::new(
+            "sms".to_owned(),
+            &request(country_code),
+            &number("9876500000"),
+            text.to_owned(),
+            expires,
+        )
+    }
+
     #[rstest]
     #[case::with_a_country_code(
         "+91",
@@ -127,13 +171,7 @@ mod tests {
         #[case] value: &str,
     ) {
         let expires = EpochMs(1_732_345_678_901);
-        let sms = sms(
-            "sms".to_owned(),
-            &request(country_code),
-            &number("9876500000"),
-            text,
-            expires,
-        );
+        let sms = sms(country_code, text, expires).record(expires);
         assert_eq!(str::from_utf8(&sms.value), Ok(value));
         assert_eq!(
             (sms.topic.as_str(), sms.key.as_str()),
@@ -165,32 +203,27 @@ mod tests {
     }
 
     #[rstest]
-    #[case::room(1_000, 60, 300_000, 61_000)]
-    #[case::deadline_first(1_000, 60, 31_000, 31_000)]
-    #[case::for_ever(1_000, u64::MAX, 31_000, 31_000)]
+    #[case::room(61_000, 300_000, 61_000)]
+    #[case::deadline_first(61_000, 31_000, 31_000)]
+    #[case::for_ever(i64::MAX, 31_000, 31_000)]
     fn expiry_never_passes_the_deadline(
-        #[case] now: i64,
-        #[case] expiry_s: u64,
+        #[case] expires: i64,
         #[case] deadline: i64,
         #[case] expected: i64,
     ) {
-        let expires = expiry_time(
-            EpochMs(now),
-            Duration::from_secs(expiry_s),
-            EpochMs(deadline),
-        );
-        assert_eq!(expires, EpochMs(expected));
+        let sms = sms("", "text", EpochMs(expires)).record(EpochMs(deadline));
+        let value: serde_json::Value = serde_json::from_slice(&sms.value).expect("JSON");
+        assert_eq!(value["expiryTime"], expected);
     }
 
     #[test]
     fn debug_shows_the_topic_alone() {
-        let sms = sms(
-            "sms".to_owned(),
-            &request(""),
-            &number("9876500000"),
-            "Your OTP is 123456",
-            EpochMs(0),
+        let sms = sms("", "Your OTP is 123456", EpochMs(0));
+        assert_eq!(format!("{sms:?}"), r#"Sms { topic: "sms", .. }"#);
+        let record = sms.record(EpochMs(0));
+        assert_eq!(
+            format!("{record:?}"),
+            r#"Notification { topic: "sms", .. }"#
         );
-        assert_eq!(format!("{sms:?}"), r#"Notification { topic: "sms", .. }"#);
     }
 }

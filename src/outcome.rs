@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::rejection::Rejection;
-use crate::notification::Notification;
+use crate::notification::{Notification, Sms};
 
 /// What one try of a request came to. All but [`Outcome::Retried`] are final.
 #[must_use]
@@ -26,7 +26,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Published {
     /// The SMS: there always is one.
-    pub sms: Notification,
+    pub sms: Sms,
     /// The email, where the user has an address and its topic exists.
     pub email: Option<Notification>,
     /// What was left out, if anything was.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -107,6 +108,7 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,
+        supersede_after: engine.supersede_after,
         largest_record: dead_letter_limit.max(DEFAULT_LARGEST),
     }
 }
@@ -135,6 +137,8 @@ pub struct Service {
     metrics: Metrics,
     limits: Limits,
     store: Option<Store>,
+    /// Results over HTTP that were unconfirmed, until it is known what became of them.
+    unconfirmed: TaskTracker,
 }
 
 impl Service {
@@ -197,7 +201,16 @@ impl Service {
         };
         let keys = Idempotency::new(bounds, self.store.clone(), clock.clone());
         let (handler, metrics) = (self.handler.clone(), self.metrics.clone());
-        Some(Http::new(config, handler, outbox, keys, clock, metrics))
+        let unconfirmed = self.unconfirmed.clone();
+        Some(Http::new(
+            config,
+            handler,
+            outbox,
+            keys,
+            clock,
+            metrics,
+            unconfirmed,
+        ))
     }
 
     /// Ends when a door cannot go on; [`Service::shut_down`] says why.
@@ -224,6 +237,7 @@ impl Service {
             door,
             services,
             store,
+            unconfirmed,
             ..
         } = self;
         let engine =
@@ -235,6 +249,11 @@ impl Service {
                 Drained::Clean => {}
                 Drained::CutShort => drained = Drained::CutShort,
             }
+        }
+        unconfirmed.close();
+        // A committer that hangs never says what became of them.
+        if drained == Drained::Clean {
+            unconfirmed.wait().await;
         }
         services.close().await;
         if let Some(store) = store {
@@ -311,6 +330,7 @@ pub async fn start(
         metrics,
         limits,
         store,
+        unconfirmed: TaskTracker::new(),
     })
 }
 

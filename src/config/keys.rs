@@ -130,6 +130,7 @@ impl Engine {
             batch: r.read("engine.batch", count(1..=10_000)),
             linger: r.read("engine.linger", duration(Duration::ZERO..=SECOND)),
             drain: r.read("engine.drain", duration(Duration::ZERO..=MINUTE)),
+            supersede_after: r.read("engine.supersede_after", duration(Duration::ZERO..=DAY)),
         }
     }
 }

@@ -134,6 +134,8 @@ pub struct Engine {
     pub linger: Duration,
     /// How long a revoke waits for what has begun.
     pub drain: Duration,
+    /// A request that has waited longer takes equal ones behind it along; zero: none does.
+    pub supersede_after: Duration,
 }
 
 /// `[http]`

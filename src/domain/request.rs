@@ -91,6 +91,19 @@ impl Submission {
         self.mobile.as_deref()
     }
 
+    /// Whether both are one person's and ask for the same, so that one message is an answer to both.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let kind = self.request_type();
+        kind.is_some()
+            && kind == other.request_type()
+            && self.tenant == other.tenant
+            && self.mobile == other.mobile
+            && self.user_type == other.user_type
+            && self.country_code == other.country_code
+            && self.locale == other.locale
+    }
+
     /// The tenant for headers and outcomes: where it is valid.
     #[must_use]
     pub fn tenant_label(&self) -> Option<&str> {

@@ -32,8 +32,9 @@ pub(crate) struct Aside<T>(BTreeMap<String, Waiting<T>>);
 #[derive(Debug)]
 struct Waiting<T> {
     why: Refusal,
-    /// By arrival: the oldest is tried first.
-    items: BTreeMap<u64, T>,
+    /// By arrival: the oldest is tried first. What arrived as one may have come apart.
+    items: BTreeMap<(u64, u64), T>,
+    held: u64,
     pauses: Pauses,
     next: Instant,
 }
@@ -55,6 +56,7 @@ impl<T> Aside<T> {
         let waiting = Waiting {
             why,
             items: BTreeMap::new(),
+            held: 0,
             pauses,
             next,
         };
@@ -80,7 +82,8 @@ impl<T> Aside<T> {
         let Some(waiting) = self.0.get_mut(topic) else {
             return Err(item);
         };
-        waiting.items.insert(arrival, item);
+        waiting.held += 1;
+        waiting.items.insert((arrival, waiting.held), item);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::core::Core;
 use super::output::Writer;
 use super::state::{Admission, Ticket};
+use super::supersede::Group;
 use super::transaction::{Finished, Note};
 use crate::handler::Handler;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
@@ -48,7 +49,10 @@ impl<H: Handler> Dispatcher<H> {
         match admission {
             Admission::Start(ticket) => self.start(ticket),
             Admission::LaneFull(ticket) => {
-                self.finish(ticket, Outcome::Retried(setback(Code::LaneFull)));
+                self.finish(
+                    Group::alone(ticket),
+                    Outcome::Retried(setback(Code::LaneFull)),
+                );
             }
             Admission::Waits => {}
         }
@@ -103,16 +107,24 @@ impl<H: Handler> Dispatcher<H> {
         );
     }
 
-    fn finish(&self, ticket: Ticket, outcome: Outcome) {
+    /// The request with those that end with it.
+    fn group(&self, head: Ticket, outcome: &Outcome) -> Group {
+        match outcome {
+            Outcome::Published(_) => {
+                let (after, now) = (self.core.settings.supersede_after, self.core.clock.now());
+                Group::gather(head, &mut self.core.lock().state, after, now)
+            }
+            Outcome::Rejected(_)
+            | Outcome::Limited(_)
+            | Outcome::DeadLettered(_)
+            | Outcome::Retried(_) => Group::alone(head),
+        }
+    }
+
+    fn finish(&self, group: Group, outcome: Outcome) {
         let now = self.core.clock.now();
-        let outcome = self.writer.settle(&ticket.request, outcome, now);
-        let records = self.writer.write(&ticket.request, &outcome, now);
-        self.note(Note::Finished(Box::new(Finished {
-            ticket,
-            outcome,
-            records,
-            arrival: 0,
-        })));
+        let finished = Finished::new(group, outcome, &self.writer, now);
+        self.note(Note::Finished(Box::new(finished)));
     }
 }
 
@@ -143,7 +155,10 @@ impl<H: Handler> Head<H> {
     fn pass_on(&self, ticket: Ticket, outcome: Option<Outcome>) {
         let lane = ticket.lane;
         match outcome {
-            Some(outcome) => self.dispatcher.finish(ticket, outcome),
+            Some(outcome) => {
+                let group = self.dispatcher.group(ticket, &outcome);
+                self.dispatcher.finish(group, outcome);
+            }
             None => {
                 self.dispatcher.core.lock().state.forget(&ticket);
                 self.dispatcher.core.places_freed();

@@ -63,6 +63,15 @@ impl<T> Lanes<T> {
         next
     }
 
+    /// Takes out what waits directly behind the head, up to the first that does not `join` it.
+    pub fn take_behind(&mut self, lane: LaneId, join: impl Fn(&T) -> bool) -> Vec<T> {
+        let Some(waiting) = self.lanes.get_mut(&lane) else {
+            return Vec::new();
+        };
+        let count = waiting.iter().take_while(|item| join(item)).count();
+        waiting.drain(..count).collect()
+    }
+
     /// Takes out everything that waits and that `gone` names; heads stay until they finish.
     pub fn remove_waiting(&mut self, mut gone: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
@@ -110,6 +119,18 @@ mod tests {
         let _ = lanes.offer(LaneId(1), ('p', 3));
         assert_eq!(lanes.remove_waiting(|item| item.0 == 'q'), [('q', 2)]);
         assert_eq!(lanes.finish(LaneId(1)), Some(('p', 3)));
+    }
+
+    #[test]
+    fn what_joins_the_head_is_taken_up_to_the_first_that_does_not() {
+        let mut lanes = Lanes::new(9);
+        for item in 0..5 {
+            let _ = lanes.offer(LaneId(1), item);
+        }
+        assert_eq!(lanes.take_behind(LaneId(1), |item| *item != 3), [1, 2]);
+        assert!(lanes.take_behind(LaneId(1), |item| *item != 3).is_empty());
+        assert!(lanes.take_behind(LaneId(2), |_| true).is_empty());
+        assert_eq!(lanes.finish(LaneId(1)), Some(3));
     }
 
     proptest! {

@@ -20,7 +20,7 @@
 //! request handled again after a crash may have a second OTP created; the first was never visible.
 //!
 //! Pure, without Kafka or tokio: [`tag`], [`offsets`], [`lanes`], [`retry`], [`headers`],
-//! [`record`], [`output`], [`state`].
+//! [`record`], [`output`], [`state`], [`supersede`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ pub mod record;
 pub mod retry;
 mod start;
 pub mod state;
+pub mod supersede;
 pub mod tag;
 mod transaction;
 pub mod vitals;
@@ -102,6 +103,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How long a rebalance waits for what was begun.
     pub drain: Duration,
+    /// A head that has waited longer takes equal requests along; zero: none does.
+    pub supersede_after: Duration,
     /// The largest record that is written, in bytes.
     pub largest_record: usize,
 }

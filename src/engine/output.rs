@@ -99,7 +99,8 @@ impl Writer {
                     code: published.code.map(Code::as_str),
                     ..End::of(FinalOutcome::Published)
                 };
-                let notifications = std::iter::once(&published.sms).chain(&published.email);
+                let sms = published.sms.record(request.envelope.context.deadline);
+                let notifications = std::iter::once(&sms).chain(&published.email);
                 let mut records: Vec<_> = notifications
                     .map(|one| notification(one, ids(request)))
                     .collect();
@@ -123,6 +124,12 @@ impl Writer {
             Outcome::DeadLettered(failure) => self.dead_lettered(request, *failure, now),
             Outcome::Retried(setback) => self.retried(request, *setback, now),
         }
+    }
+
+    /// That a request ended with an equal one that was published.
+    #[must_use]
+    pub fn superseded(&self, request: &Request, now: EpochMs) -> Outgoing {
+        self.outcome(request, &End::of(FinalOutcome::Superseded), now)
     }
 
     fn dead_lettered(&self, request: &Request, failure: Failure, now: EpochMs) -> Vec<Outgoing> {
@@ -163,6 +170,9 @@ impl Writer {
         push(&mut headers, headers::ATTEMPT, attempts(request));
         if envelope.context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
+        }
+        if let Some(client) = envelope.context.charge.client_due() {
+            push(&mut headers, headers::CLIENT, client.to_text());
         }
         push_failure(&mut headers, setback.code, setback.stage, request, now);
         let Record { key, value, .. } = request.record.clone();
@@ -421,13 +431,13 @@ fn sentence(failure: Failure) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::record::{Origin, Position, Reading};
 
     const NOW: EpochMs = EpochMs(1_000_000);
 
-    fn writer() -> Writer {
+    pub(in crate::engine) fn writer() -> Writer {
         let tier = |delay: u64| Tier {
             topic: format!("retry.{delay}s").into(),
             delay: Duration::from_secs(delay),

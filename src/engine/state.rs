@@ -330,6 +330,19 @@ impl State {
         Some(next)
     }
 
+    /// Takes what waits directly behind `head` in its lane, came from the same partition in the same
+    /// assignment, and is what `joins` it: it is open from now on, as its head is.
+    pub fn take_behind(&mut self, head: &Ticket, joins: impl Fn(&Request) -> bool) -> Vec<Ticket> {
+        let (epoch, partition) = (head.epoch, head.partition());
+        let taken = self.lanes.take_behind(head.lane, |next| {
+            next.epoch == epoch && next.partition() == partition && joins(&next.request)
+        });
+        if let Some(assigned) = self.current(head) {
+            assigned.open += taken.len();
+        }
+        taken
+    }
+
     /// Gives the ticket's place back without a result: somebody else will handle it.
     pub fn forget(&mut self, ticket: &Ticket) {
         self.release(ticket);

@@ -37,7 +37,9 @@ use super::producer::{CALL, Offsets, Producers, Transactions, Written};
 use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
-use super::tag::Found;
+use super::supersede::{Group, Instead};
+use super::tag::{Found, Tag};
+use crate::clock::EpochMs;
 use crate::limits::Charge;
 use crate::metrics::TransactionEnd;
 use crate::outcome::{Failure, Outcome, Stage};
@@ -54,9 +56,9 @@ pub(crate) enum Note {
     End,
 }
 
-/// A request with its result and the records that say so.
+/// A request, or several that end together, with the result and the records that say so.
 pub(crate) struct Finished {
-    pub(crate) ticket: Ticket,
+    pub(crate) group: Group,
     pub(crate) outcome: Outcome,
     pub(crate) records: Vec<Outgoing>,
     /// Which one it was that the committer got.
@@ -64,6 +66,28 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    /// What `outcome` comes to at `now`.
+    pub(crate) fn new(group: Group, outcome: Outcome, writer: &Writer, now: EpochMs) -> Self {
+        let outcome = writer.settle(&group.published().request, outcome, now);
+        let records = group.write(writer, &outcome, now);
+        Self {
+            group,
+            outcome,
+            records,
+            arrival: 0,
+        }
+    }
+
+    /// All of a group came from one partition in one assignment: what holds for this one holds for all.
+    fn ticket(&self) -> &Ticket {
+        self.group.published()
+    }
+
+    fn is_covered(&self, partition: &Partition, tag: &Tag) -> bool {
+        let covered = |ticket: &Ticket| tag.covers(ticket.request.record.position.offset);
+        self.ticket().partition() == *partition && self.group.tickets().all(covered)
+    }
+
     pub(crate) fn writes_to(&self, topic: &str) -> bool {
         output::writes_to(&self.records, topic)
     }
@@ -301,38 +325,46 @@ impl Committer {
     /// Counts what is committed for good.
     fn count(&self, finished: &[Finished]) {
         let now = self.core.clock.now();
-        for Finished {
-            ticket, outcome, ..
-        } in finished
-        {
-            let envelope = &ticket.request.envelope;
+        for Finished { group, outcome, .. } in finished {
+            let envelope = &group.published().request.envelope;
             let age = envelope.received.age(now);
             self.core.metrics.finished(envelope.door, outcome, age);
-        }
-    }
-
-    /// Looks at the deadlines again: a late OTP is worse than none.
-    fn expire(&self, batch: &mut [Finished]) {
-        let now = self.core.clock.now();
-        for finished in batch {
-            let late = finished.ticket.request.envelope.context.deadline <= now;
-            if late && matches!(finished.outcome, Outcome::Published(_)) {
-                self.replace(
-                    finished,
-                    Outcome::DeadLettered(Failure {
-                        stage: Stage::Publish,
-                        ..EXPIRED
-                    }),
-                );
+            for ticket in group.superseded() {
+                self.core.metrics.superseded(ticket.request.envelope.door);
             }
         }
     }
 
-    fn replace(&self, finished: &mut Finished, outcome: Outcome) {
-        let (now, request) = (self.core.clock.now(), &finished.ticket.request);
-        let outcome = self.writer.settle(request, outcome, now);
-        finished.records = self.writer.write(request, &outcome, now);
-        finished.outcome = outcome;
+    /// Looks at the deadlines again: a late OTP is worse than none.
+    fn expire(&self, batch: &mut Vec<Finished>) {
+        let now = self.core.clock.now();
+        let is_late = |finished: &Finished| {
+            matches!(finished.outcome, Outcome::Published(_))
+                && finished.ticket().request.envelope.context.deadline <= now
+        };
+        let end = Instead::DeadLettered(Failure {
+            stage: Stage::Publish,
+            ..EXPIRED
+        });
+        while let Some(place) = batch.iter().position(is_late) {
+            self.replace(batch, place, end);
+        }
+    }
+
+    /// The result at `place` cannot be published: each of its requests has one of its own now, those of
+    /// others at the end of the batch, so that every place stays what it is.
+    fn replace(&self, batch: &mut Vec<Finished>, place: usize, end: Instead) {
+        let now = self.core.clock.now();
+        let Finished { group, arrival, .. } = batch.remove(place);
+        let mut each = group
+            .apart(end)
+            .into_iter()
+            .map(|(group, outcome)| Finished {
+                arrival,
+                ..Finished::new(group, outcome, &self.writer, now)
+            });
+        batch.splice(place..place, each.by_ref().take(1));
+        batch.extend(each);
     }
 
     /// Decides under one lock what the transaction commits: fresh group metadata, results of
@@ -344,9 +376,12 @@ impl Committer {
     ) -> Option<(ConsumerGroupMetadata, Vec<Commit>)> {
         let mut shared = self.core.lock();
         batch.retain(|finished| {
-            let current = shared.state.is_current(&finished.ticket);
+            let current = shared.state.is_current(finished.ticket());
             if !current {
-                shared.state.forget(&finished.ticket);
+                finished
+                    .group
+                    .tickets()
+                    .for_each(|ticket| shared.state.forget(ticket));
                 self.core.places_freed();
             }
             current
@@ -356,7 +391,7 @@ impl Committer {
         }
         let mut commits = shared
             .state
-            .commits(batch.iter().map(|finished| &finished.ticket));
+            .commits(batch.iter().flat_map(|finished| finished.group.tickets()));
         if offsets_due {
             let moved = shared.state.moved();
             commits.extend(
@@ -374,17 +409,15 @@ impl Committer {
         Some((metadata, commits))
     }
 
-    /// A dead letter is our failure, not the citizen's: it costs them nothing of their limits.
-    fn give_back_failed(&self, finished: &[Finished]) {
-        for Finished {
-            ticket, outcome, ..
-        } in finished
-        {
-            let charge = &ticket.request.envelope.context.charge;
+    /// A dead letter is our failure, not the citizen's: it costs them nothing of their limits. Nor does
+    /// what was superseded.
+    fn give_back_spare(&self, finished: &[Finished]) {
+        for Finished { group, outcome, .. } in finished {
+            let charge = &group.published().request.envelope.context.charge;
             match outcome {
                 Outcome::DeadLettered(_) if charge.is_done() => (self.give_back)(charge),
-                Outcome::Published(_)
-                | Outcome::Rejected(_)
+                Outcome::Published(_) => group.spare_charges().for_each(&self.give_back),
+                Outcome::Rejected(_)
                 | Outcome::Limited(_)
                 | Outcome::DeadLettered(_)
                 | Outcome::Retried(_) => {}
@@ -395,11 +428,11 @@ impl Committer {
     fn committed(&mut self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
         self.take_back(batch);
         self.count(batch);
-        self.give_back_failed(batch);
+        self.give_back_spare(batch);
         let mut shared = self.core.lock();
         shared
             .state
-            .committed(commits, batch.iter().map(|finished| &finished.ticket));
+            .committed(commits, batch.iter().flat_map(|one| one.group.tickets()));
         batch.clear();
         drop(shared);
         self.core.reachability.found();
@@ -435,7 +468,7 @@ impl Committer {
     fn strike_out_committed(&self, batch: &mut Vec<Finished>) {
         let mut partitions: Vec<Partition> = batch
             .iter()
-            .map(|finished| finished.ticket.partition())
+            .map(|finished| finished.ticket().partition())
             .collect();
         partitions.sort();
         partitions.dedup();
@@ -450,18 +483,14 @@ impl Committer {
                 let Found::Ours(tag) = commit.found() else {
                     continue;
                 };
-                let (done, open) =
-                    std::mem::take(batch)
-                        .into_iter()
-                        .partition(|finished: &Finished| {
-                            finished.ticket.partition() == partition
-                                && tag.covers(finished.ticket.request.record.position.offset)
-                        });
+                let (done, open) = std::mem::take(batch)
+                    .into_iter()
+                    .partition(|finished: &Finished| finished.is_covered(&partition, &tag));
                 *batch = open;
                 let done: Vec<Finished> = done;
                 if !done.is_empty() {
                     self.count(&done);
-                    self.give_back_failed(&done);
+                    self.give_back_spare(&done);
                     tracing::info!(
                         results = done.len(),
                         "the transaction had gone through after all"
@@ -469,7 +498,7 @@ impl Committer {
                     self.core
                         .lock()
                         .state
-                        .committed(Vec::new(), done.iter().map(|finished| &finished.ticket));
+                        .committed(Vec::new(), done.iter().flat_map(|one| one.group.tickets()));
                     self.core.places_freed();
                 }
             }

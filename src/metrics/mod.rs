@@ -287,9 +287,13 @@ impl Metrics {
         }
     }
 
-    /// A request came to this end, committed. [`Metrics::finished`] calls it; it is there for ends
-    /// that are no handler's outcome, as `superseded`.
-    pub fn count(&self, door: Door, outcome: FinalOutcome, code: &'static str) {
+    /// A request ended with an equal one that was published, committed.
+    pub fn superseded(&self, door: Door) {
+        self.count(door, FinalOutcome::Superseded, NO_CODE);
+    }
+
+    /// A request came to this end, committed.
+    fn count(&self, door: Door, outcome: FinalOutcome, code: &'static str) {
         let labels = request(door, outcome, code);
         self.0.requests.get_or_create(&labels).inc();
     }
@@ -302,6 +306,16 @@ impl Metrics {
             ("code", code),
         ];
         self.0.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// An HTTP request was answered 502: it has no outcome record, and comes to no better end.
+    pub fn refused(&self, code: Code) {
+        let labels = [
+            ("door", Door::Http.as_str()),
+            ("outcome", "refused"),
+            ("code", code.as_str()),
+        ];
+        self.0.requests.get_or_create(&labels).inc();
     }
 
     /// The HTTP door answered; a status that it does not use counts as `other`.

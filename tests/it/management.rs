@@ -479,6 +479,10 @@ fn over_http_every_answer_is_counted_and_every_end_once() {
             ),
             (published, 2.0),
             (
+                r#"{door="http",outcome="refused",code="service-refused"}"#,
+                1.0
+            ),
+            (
                 r#"{door="http",outcome="rejected",code="OTP.UNKNOWN_CREDENTIAL"}"#,
                 1.0
             ),

@@ -11,8 +11,10 @@ use user_otp::egov::standin::{Behaviour, Fault, User};
 
 use crate::acl::{Operation, Pattern, Permission, Resource, grant, revoke};
 use crate::broker::{Broker, Entrance, free_port};
+use crate::client::Client;
 use crate::kafka::{Draft, wait_until};
 use crate::management::{health, trouble};
+use crate::redis_server::Redis;
 use crate::request::Request;
 use crate::world::{Setup, World, own_prefix};
 
@@ -348,4 +350,44 @@ fn while_outcomes_may_not_be_written_everything_waits_and_then_goes_on() {
     let warnings = warnings.lines().filter(|line| warning(line)).count();
     assert_eq!(warnings, 1, "it says so once");
     assert!(process.is_running(), "it needed no restart");
+}
+
+#[test]
+fn redis_is_asked_over_tls_where_its_certificate_is_trusted_and_is_away_where_not() {
+    let files = TempDir::new().expect("a folder");
+    make_authority(files.path(), "ca");
+    make_authority(files.path(), "stranger");
+    make_certificate(files.path());
+    let file = |name: &str| files.path().join(name).display().to_string();
+    let port = free_port();
+    let options = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", file("broker.crt")),
+        ("--tls-key-file", file("broker.key")),
+        ("--tls-auth-clients", "no".to_owned()),
+    ];
+    let _redis = Redis::with(
+        &options
+            .map(|(name, value)| [name.to_owned(), value])
+            .concat(),
+    );
+    let world = World::with(
+        Setup::default()
+            .set("LIMITS__REDIS", format!("rediss://127.0.0.1:{port}"))
+            .set("LIMITS__REDIS_TIMEOUT", "1s"),
+    );
+    let ask = |authority: &str| {
+        let process = world.spawn_with("a", &[("SSL_CERT_FILE", &file(authority))]);
+        let body = Request::register("9876570001").body();
+        let answer = Client::connect(&process).post(&body, &[("Idempotency-Key", "key")]);
+        assert_eq!(answer.status, 201, "{authority}");
+        process
+            .output
+            .has_line(|line| line.contains("Redis is away"))
+    };
+    assert!(!ask("ca.pem"), "it is well");
+    assert!(!ask("ca.pem"), "it is well");
+    assert_eq!(world.sms().len(), 1, "it knew the key");
+    assert!(ask("stranger.pem"), "anybody could be this Redis");
+    assert_eq!(world.sms().len(), 2, "this instance had not seen the key");
 }

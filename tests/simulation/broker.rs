@@ -16,6 +16,7 @@ use user_otp::engine::state::{Commit, Partition};
 use user_otp::engine::tag::METADATA_LIMIT;
 
 use crate::ledger::Ledger;
+use crate::plan;
 
 /// After this a transaction is aborted by the broker.
 const TRANSACTION_TIMEOUT: i64 = 10_000;
@@ -256,6 +257,10 @@ impl Broker {
         self.finish(txn, true);
         let transaction = &self.transactions[txn];
         self.ledger.finished(&transaction.finishes);
+        self.ledger
+            .supersedes(&self.written(txn, plan::OUTCOMES), |partition| {
+                self.visible(partition)
+            });
         for commit in &transaction.offsets {
             let tag = &commit.tag;
             let old = self
@@ -273,6 +278,19 @@ impl Broker {
             self.ledger.agrees(&commit.tag, &there);
         }
         Ok(())
+    }
+
+    fn written(&self, txn: Txn, topic: &str) -> Vec<&Record> {
+        let logs = self
+            .logs
+            .iter()
+            .filter(|(partition, _)| &*partition.topic == topic);
+        logs.flat_map(|(_, log)| &log.entries)
+            .filter_map(|entry| match entry {
+                Entry::Record(record, Some(by)) if *by == txn => Some(record),
+                Entry::Record(..) | Entry::Gap => None,
+            })
+            .collect()
     }
 
     pub(crate) fn abort(&mut self, txn: Txn) -> Result<(), Refused> {

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 
+use user_otp::clock::EpochMs;
 use user_otp::engine::output::{EXPIRED, Outgoing, Writer};
 use user_otp::engine::record::Position;
 use user_otp::engine::state::{Commit, Partition, State, Ticket};
+use user_otp::engine::supersede::{Group, Instead};
 use user_otp::engine::tag::{Found, Tag};
 use user_otp::outcome::{Code, Failure, Outcome, Setback, Stage};
 
@@ -15,11 +17,31 @@ use crate::world::World;
 
 const OFFSETS_EVERY: i64 = 1_000;
 
-/// A request with its result and the records that say so.
+/// A request, or several that end together, with the result and the records that say so.
 pub(crate) struct Finished {
-    pub(crate) ticket: Ticket,
-    pub(crate) outcome: Outcome,
-    pub(crate) records: Vec<Outgoing>,
+    group: Group,
+    outcome: Outcome,
+    records: Vec<Outgoing>,
+}
+
+impl Finished {
+    pub(crate) fn new(group: Group, outcome: Outcome, writer: &Writer, now: EpochMs) -> Self {
+        let records = group.write(writer, &outcome, now);
+        Self {
+            group,
+            outcome,
+            records,
+        }
+    }
+
+    fn ticket(&self) -> &Ticket {
+        self.group.published()
+    }
+
+    fn is_covered(&self, partition: &Partition, tag: &Tag) -> bool {
+        let covered = |ticket: &Ticket| tag.covers(ticket.request.record.position.offset);
+        self.ticket().partition() == *partition && self.group.tickets().all(covered)
+    }
 }
 
 /// Who commits.
@@ -105,7 +127,8 @@ impl Committer {
             Phase::Open(open) => &open.batch,
             Phase::Rebuild(batch, _) => batch,
         };
-        batch.iter().chain(&self.queue).map(|one| &one.ticket)
+        let all = batch.iter().chain(&self.queue);
+        all.flat_map(|one| one.group.tickets())
     }
 
     pub(crate) fn step(&mut self, member: Member, state: &mut State, world: &mut World) -> Step {
@@ -129,14 +152,17 @@ impl Committer {
         let mut batch: Vec<_> = self.queue.drain(..size).collect();
         self.expire(&mut batch, world);
         batch.retain(|finished| {
-            let current = state.is_current(&finished.ticket);
+            let current = state.is_current(finished.ticket());
             if !current {
-                state.forget(&finished.ticket);
+                finished
+                    .group
+                    .tickets()
+                    .for_each(|ticket| state.forget(ticket));
             }
             current
         });
         let dropped = batch.len() < size;
-        let mut commits = state.commits(batch.iter().map(|finished| &finished.ticket));
+        let mut commits = state.commits(batch.iter().flat_map(|finished| finished.group.tickets()));
         if offsets_due {
             let mut moved = state.moved();
             moved.retain(|one| commits.iter().all(|other| other.partition != one.partition));
@@ -162,23 +188,26 @@ impl Committer {
     }
 
     /// A late OTP is worse than none.
-    fn expire(&self, batch: &mut [Finished], world: &World) {
-        for finished in batch {
-            let late = finished.ticket.request.envelope.context.deadline <= world.now;
-            if late && matches!(finished.outcome, Outcome::Published(_)) {
-                let failure = Failure {
-                    stage: Stage::Publish,
-                    ..EXPIRED
-                };
-                self.replace(finished, Outcome::DeadLettered(failure), world);
-            }
+    fn expire(&self, batch: &mut Vec<Finished>, world: &World) {
+        let is_late = |finished: &Finished| {
+            matches!(finished.outcome, Outcome::Published(_))
+                && finished.ticket().request.envelope.context.deadline <= world.now
+        };
+        let failure = Failure {
+            stage: Stage::Publish,
+            ..EXPIRED
+        };
+        while let Some(place) = batch.iter().position(is_late) {
+            self.replace(batch, place, Instead::DeadLettered(failure), world);
         }
     }
 
-    fn replace(&self, finished: &mut Finished, outcome: Outcome, world: &World) {
-        let request = &finished.ticket.request;
-        finished.records = self.writer.write(request, &outcome, world.now);
-        finished.outcome = outcome;
+    fn replace(&self, batch: &mut Vec<Finished>, place: usize, end: Instead, world: &World) {
+        let each = batch.remove(place).group.apart(end).into_iter();
+        let mut each =
+            each.map(|(group, outcome)| Finished::new(group, outcome, &self.writer, world.now));
+        batch.splice(place..place, each.by_ref().take(1));
+        batch.extend(each);
     }
 
     fn advance(
@@ -226,11 +255,16 @@ impl Committer {
     }
 
     /// `Err`: a record was not delivered, and the request has another outcome now.
-    fn send_all(&self, txn: Txn, batch: &mut [Finished], world: &mut World) -> Result<(), Refused> {
+    fn send_all(
+        &self,
+        txn: Txn,
+        batch: &mut Vec<Finished>,
+        world: &mut World,
+    ) -> Result<(), Refused> {
         let mut delivered = Ok(());
-        for finished in batch {
+        for place in 0..batch.len() {
             let mut undelivered = false;
-            for record in &finished.records {
+            for record in &batch[place].records {
                 if world.sms_is_away && &*record.topic == plan::SMS {
                     undelivered = true;
                     continue;
@@ -249,7 +283,7 @@ impl Committer {
                     stage: Stage::Publish,
                     retry_after: None,
                 };
-                self.replace(finished, Outcome::Retried(setback), world);
+                self.replace(batch, place, Instead::Retried(setback), world);
                 delivered = Err(Refused);
             }
         }
@@ -257,7 +291,7 @@ impl Committer {
     }
 
     fn committed(&mut self, open: Open, state: &mut State, world: &World) -> Step {
-        let tickets = open.batch.iter().map(|finished| &finished.ticket);
+        let tickets = open.batch.iter().flat_map(|one| one.group.tickets());
         state.committed(open.commits, tickets);
         if open.offsets_due {
             self.offsets_committed = world.now.0;
@@ -292,7 +326,7 @@ impl Committer {
     ) -> Step {
         let mut unknown = partitions.unwrap_or_else(|| {
             self.epoch = world.broker.init(self.id);
-            let mut all: Vec<_> = batch.iter().map(|one| one.ticket.partition()).collect();
+            let mut all: Vec<_> = batch.iter().map(|one| one.ticket().partition()).collect();
             all.sort();
             all.dedup();
             all
@@ -305,12 +339,10 @@ impl Committer {
                 return false;
             };
             if let Found::Ours(tag) = Tag::decode(&metadata, offset) {
-                let done = |one: &mut Finished| {
-                    one.ticket.partition() == *partition
-                        && tag.covers(one.ticket.request.record.position.offset)
-                };
-                let done: Vec<_> = batch.extract_if(.., done).collect();
-                state.committed(Vec::new(), done.iter().map(|one| &one.ticket));
+                let done: Vec<_> = batch
+                    .extract_if(.., |one| one.is_covered(partition, &tag))
+                    .collect();
+                state.committed(Vec::new(), done.iter().flat_map(|one| one.group.tickets()));
             }
             false
         });
@@ -334,6 +366,8 @@ fn freed(any: bool) -> Step {
 }
 
 fn positions(batch: &[Finished]) -> Vec<Position> {
-    let position = |one: &Finished| one.ticket.request.record.position.clone();
-    batch.iter().map(position).collect()
+    let tickets = batch.iter().flat_map(|one| one.group.tickets());
+    tickets
+        .map(|ticket| ticket.request.record.position.clone())
+        .collect()
 }

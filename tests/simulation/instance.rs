@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use user_otp::clock::EpochMs;
+use user_otp::domain::contact::MobileNumber;
 use user_otp::domain::rejection::Rejection;
 use user_otp::engine::offsets::Tracker;
 use user_otp::engine::output::{EXPIRED, Writer};
 use user_otp::engine::record::{Origin, Record, Request};
 use user_otp::engine::state::{Admission, Epoch, Partition, State, Ticket};
+use user_otp::engine::supersede::Group;
 use user_otp::engine::tag::{Found, Tag};
-use user_otp::notification::Notification;
+use user_otp::notification::Sms;
 use user_otp::outcome::{Code, Disposition, Failure, Outcome, Published, Setback, Stage};
 
 use crate::broker::{Fetched, Heard, Pid};
@@ -26,6 +28,7 @@ pub(crate) struct Instance {
     pub(crate) id: usize,
     pub(crate) state: State,
     window: usize,
+    supersede_after: Duration,
     generation: Option<u32>,
     /// What it reads from, and how far it is.
     positions: BTreeMap<Partition, i64>,
@@ -77,6 +80,7 @@ impl Instance {
             pid,
             id,
             window: bounds.window,
+            supersede_after: plan::supersede_after(&mut world.random),
             state: State::new(bounds),
             generation: None,
             positions: BTreeMap::new(),
@@ -445,7 +449,7 @@ impl Instance {
                     stage: Stage::Queue,
                     retry_after: None,
                 };
-                self.finish(ticket, Outcome::Retried(setback), world);
+                self.finish(Group::alone(ticket), Outcome::Retried(setback), world);
             }
             Admission::Waits => {}
         }
@@ -511,7 +515,12 @@ impl Instance {
     fn pass_on(&mut self, ticket: Ticket, outcome: Option<Outcome>, world: &mut World) {
         let lane = ticket.lane;
         match outcome {
-            Some(outcome) => self.finish(ticket, outcome, world),
+            Some(outcome @ Outcome::Published(_)) => {
+                let (state, after) = (&mut self.state, self.supersede_after);
+                let group = Group::gather(ticket, state, after, world.now);
+                self.finish(group, outcome, world);
+            }
+            Some(outcome) => self.finish(Group::alone(ticket), outcome, world),
             None => {
                 self.state.forget(&ticket);
                 self.woken = true;
@@ -522,13 +531,9 @@ impl Instance {
         }
     }
 
-    fn finish(&mut self, ticket: Ticket, outcome: Outcome, world: &World) {
-        let records = self.writer.write(&ticket.request, &outcome, world.now);
-        self.committer.queue.push_back(Finished {
-            ticket,
-            outcome,
-            records,
-        });
+    fn finish(&mut self, group: Group, outcome: Outcome, world: &World) {
+        let finished = Finished::new(group, outcome, &self.writer, world.now);
+        self.committer.queue.push_back(finished);
     }
 
     // The task of the retries.
@@ -563,10 +568,13 @@ fn outcome(request: &Request, world: &mut World) -> Outcome {
     }
     match world.random.below(100) {
         0..75 => Outcome::Published(Published {
-            sms: Notification {
+            sms: Sms {
                 topic: plan::SMS.to_owned(),
                 key: "key".to_owned(),
-                value: b"text".to_vec(),
+                to: MobileNumber::stored("1".to_owned()).expect("a number"),
+                text: "text".to_owned(),
+                country_code: None,
+                expires: world.now.plus(plan::LIFETIME),
             },
             email: None,
             code: None,

@@ -28,9 +28,45 @@ pub(crate) struct Ledger {
 /// A request that somebody published.
 struct Wanted {
     position: Position,
-    person: Option<usize>,
+    asked: Option<Asked>,
     deadline: EpochMs,
     sent: EpochMs,
+}
+
+/// Who asks for what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) person: usize,
+    pub(crate) kind: &'static str,
+}
+
+/// What a record says became of a request.
+struct Said {
+    id: String,
+    outcome: String,
+    attempts: u64,
+    /// Of the record that it finishes.
+    place: (Partition, i64),
+}
+
+impl Said {
+    fn read(record: &Record) -> Self {
+        let value: serde_json::Value =
+            serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+                .expect("an outcome is JSON");
+        let word = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let number = |name: &str| value[name].as_i64().unwrap_or_default();
+        let partition = Partition {
+            topic: word("topic").into(),
+            number: number("partition") as i32,
+        };
+        Self {
+            id: word("eventId"),
+            outcome: word("outcome"),
+            attempts: number("attempts").unsigned_abs(),
+            place: (partition, number("offset")),
+        }
+    }
 }
 
 /// What the logs say of one request in the end.
@@ -65,13 +101,13 @@ impl Ledger {
         &mut self,
         id: String,
         position: Position,
-        person: Option<usize>,
+        asked: Option<Asked>,
+        deadline: EpochMs,
         sent: EpochMs,
     ) {
-        let deadline = sent.plus(plan::LIFETIME);
         let wanted = Wanted {
             position,
-            person,
+            asked,
             deadline,
             sent,
         };
@@ -133,6 +169,50 @@ impl Ledger {
         }
     }
 
+    /// A transaction with these outcomes went through: who is superseded in it has an equal one that is
+    /// published in it, lives no longer than that one, and nothing else of the person is between them that is
+    /// not finished.
+    pub(crate) fn supersedes<'a>(
+        &self,
+        outcomes: &[&Record],
+        there: impl Fn(&Partition) -> Vec<&'a Record>,
+    ) {
+        let said: Vec<_> = outcomes.iter().map(|record| Said::read(record)).collect();
+        for one in said.iter().filter(|one| one.outcome == "superseded") {
+            let (id, wanted) = (&one.id, &self.requests[&one.id]);
+            let stands_for = |other: &&Said| {
+                let published = &self.requests[&other.id];
+                other.outcome == "published"
+                    && other.place.0 == one.place.0
+                    && published.asked == wanted.asked
+                    && published.deadline >= wanted.deadline
+            };
+            let Some(published) = said.iter().find(stands_for) else {
+                panic!("{id} is superseded, and no equal one is published with it");
+            };
+            let (low, high) = (
+                one.place.1.min(published.place.1),
+                one.place.1.max(published.place.1),
+            );
+            for record in there(&one.place.0) {
+                let person = |asked: Option<Asked>| asked.map(|asked| asked.person);
+                let of = |record: &Record| match text(record, headers::EVENT_ID) {
+                    "" => self.requests.get(&record.position.to_string()),
+                    id => self.requests.get(id),
+                };
+                let asked = of(record).and_then(|other| other.asked);
+                let other = person(asked) == person(wanted.asked) && asked != wanted.asked;
+                assert!(
+                    !(low..high).contains(&record.position.offset)
+                        || !other
+                        || self.resolved.contains(&place(&record.position)),
+                    "{id} is superseded past {}, which differs and has no result",
+                    record.position
+                );
+            }
+        }
+    }
+
     /// A commit went through; `there` are the partition's records.
     pub(crate) fn agrees(&self, tag: &Tag, there: &[&Record]) {
         for record in there {
@@ -155,26 +235,34 @@ impl Ledger {
     }
 
     /// What is read in the end. A request that was skipped as old has no outcome at all, any other
-    /// exactly one.
-    pub(crate) fn settle(broker: &Broker) {
+    /// exactly one. How many were superseded.
+    pub(crate) fn settle(broker: &Broker) -> usize {
         let ledger = &broker.ledger;
         let mut got: BTreeMap<String, Got> = BTreeMap::new();
+        let mut superseded = 0;
         for record in broker.read(plan::OUTCOMES) {
-            let value: serde_json::Value =
-                serde_json::from_slice(record.value.as_deref().unwrap_or_default())
-                    .expect("an outcome is JSON");
-            let id = value["eventId"].as_str().unwrap_or_default().to_owned();
-            let outcome = value["outcome"].as_str().unwrap_or_default().to_owned();
-            let attempts = value["attempts"].as_u64().unwrap_or_default();
-            got.entry(id)
+            let said = Said::read(&record);
+            superseded += usize::from(said.outcome == "superseded");
+            got.entry(said.id)
                 .or_default()
                 .outcomes
-                .push((outcome, attempts));
+                .push((said.outcome, said.attempts));
         }
         let id = |record: &Record| text(record, headers::EVENT_ID).to_owned();
         let sms = broker.read(plan::SMS);
         for record in &sms {
             got.entry(id(record)).or_default().sms += 1;
+            let value: serde_json::Value =
+                serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+                    .expect("an SMS is JSON");
+            let deadline = ledger.requests[&id(record)].deadline;
+            assert!(
+                value["expiryTime"]
+                    .as_i64()
+                    .is_some_and(|expiry| expiry <= deadline.0),
+                "the SMS of {} outlives it",
+                id(record)
+            );
         }
         for record in broker.read(plan::DEAD_LETTERS) {
             got.entry(id(&record)).or_default().dead_letters += 1;
@@ -206,6 +294,7 @@ impl Ledger {
             got.keys()
         );
         ledger.order(broker, &sms);
+        superseded
     }
 
     /// One process may have skipped, in vain, what another had taken up while it was young enough.
@@ -248,7 +337,7 @@ impl Ledger {
         for record in sms {
             let id = text(record, headers::EVENT_ID);
             let wanted = &self.requests[id];
-            let Some(person) = wanted.person.filter(|_| !retried.contains(id)) else {
+            let Some(Asked { person, .. }) = wanted.asked.filter(|_| !retried.contains(id)) else {
                 continue;
             };
             let (partition, offset) = place(&wanted.position);
@@ -283,7 +372,8 @@ impl Got {
         let want = match outcome.as_str() {
             "published" => (1, 0),
             "dead-lettered" => (0, 1),
-            "rejected" => (0, 0),
+            // With whom, is seen at the commit.
+            "rejected" | "superseded" => (0, 0),
             other => panic!("{id} ended as {other}"),
         };
         assert_eq!(

@@ -35,7 +35,7 @@ use user_otp::engine::state::Partition;
 
 use crate::broker::Pid;
 use crate::instance::Instance;
-use crate::ledger::Ledger;
+use crate::ledger::{Asked, Ledger};
 use crate::random::Random;
 use crate::world::World;
 
@@ -56,9 +56,8 @@ fn every_request_ends_once_whatever_happens() {
         run(seed);
         return;
     }
-    for seed in 0..FIXED {
-        run(seed);
-    }
+    let superseded: usize = (0..FIXED).map(|seed| run(seed).superseded).sum();
+    assert!(superseded > 100, "{superseded} requests are superseded");
     let first = RandomState::new().hash_one("fresh");
     for index in 0..setting("SIMULATION_RUNS").unwrap_or(RUNS) {
         run(first.wrapping_add(index));
@@ -93,8 +92,16 @@ impl Drop for Seed {
     }
 }
 
-/// Plays one seed to its end; a hash of what was written, and when.
-fn run(seed: u64) -> u64 {
+/// What a seed came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Played {
+    /// A hash of what was written, and when.
+    digest: u64,
+    superseded: usize,
+}
+
+/// Plays one seed to its end.
+fn run(seed: u64) -> Played {
     let seed = Seed(seed);
     let mut simulation = Simulation::new(Random::new(seed.0));
     simulation.backlog();
@@ -104,8 +111,10 @@ fn run(seed: u64) -> u64 {
     }
     simulation.heal();
     simulation.come_to_rest();
-    simulation.check();
-    simulation.digest()
+    Played {
+        superseded: simulation.check(),
+        digest: simulation.digest(),
+    }
 }
 
 struct Simulation {
@@ -272,22 +281,31 @@ impl Simulation {
         self.sent += 1;
         let partition = self.any_source();
         let person = self.world.random.below(PERSONS);
+        let kind = *self
+            .world
+            .random
+            .pick(&["login", "login", "login", "register"]);
         let junk = self.world.random.chance(4);
         let value = if junk {
             b"{\"otp\":".to_vec()
         } else {
             format!(
-                r#"{{"otp":{{"mobileNumber":"987650000{person}","tenantId":"pb","type":"login"}}}}"#
+                r#"{{"otp":{{"mobileNumber":"987650000{person}","tenantId":"pb","type":"{kind}"}}}}"#
             )
             .into_bytes()
         };
         let now = self.world.now;
+        let mut deadline = now.plus(plan::LIFETIME);
         let given_id = (&*partition.topic != plan::REQUESTS || self.world.random.chance(30))
             .then(|| format!("id-{}", self.sent));
         let mut pairs = Vec::new();
         pairs.extend(given_id.clone().map(|id| (headers::EVENT_ID, id)));
+        if &*partition.topic == plan::REQUESTS && self.world.random.chance(20) {
+            deadline.0 -= self.world.random.between(0, 50_000);
+            pairs.push((headers::DEADLINE, deadline.0.to_string()));
+        }
         if &*partition.topic == plan::ACCEPTED {
-            pairs.push((headers::DEADLINE, now.plus(plan::LIFETIME).0.to_string()));
+            pairs.push((headers::DEADLINE, deadline.0.to_string()));
         }
         let header = |(name, value): (&str, String)| Header {
             name: name.to_owned(),
@@ -306,8 +324,9 @@ impl Simulation {
         };
         let position = self.world.broker.append(&partition, record);
         let id = given_id.unwrap_or_else(|| position.to_string());
-        let person = (!junk).then_some(person);
-        self.world.broker.ledger.request(id, position, person, now);
+        let asked = (!junk).then_some(Asked { person, kind });
+        let ledger = &mut self.world.broker.ledger;
+        ledger.request(id, position, asked, deadline, now);
     }
 
     // The end.
@@ -374,9 +393,10 @@ impl Simulation {
         format!("unread {unread:?}, processes {busy:#?}")
     }
 
-    fn check(&self) {
+    /// What holds in the end; how many requests were superseded.
+    fn check(&self) -> usize {
         let broker = &self.world.broker;
-        Ledger::settle(broker);
+        let superseded = Ledger::settle(broker);
         for partition in plan::consumed() {
             // Also of an empty one: what arrives while nobody is there is ours.
             let start = broker.committed(&partition).flatten();
@@ -393,6 +413,7 @@ impl Simulation {
                 );
             }
         }
+        superseded
     }
 
     fn digest(&self) -> u64 {

@@ -81,6 +81,11 @@ pub(crate) fn bounds(random: &mut Random) -> Bounds {
     }
 }
 
+/// As soon as a request is handled, later, or never.
+pub(crate) fn supersede_after(random: &mut Random) -> Duration {
+    Duration::from_millis(*random.pick(&[0, 1, 300, 2_000]))
+}
+
 pub(crate) fn reading() -> Reading {
     Reading {
         lifetime: LIFETIME,

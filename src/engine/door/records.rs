@@ -55,7 +55,8 @@ impl Writer {
     pub fn write(&self, visit: &Visit, content: &Content, now: EpochMs) -> Vec<Outgoing> {
         match content {
             Content::Published(published) => {
-                let notifications = std::iter::once(&published.sms).chain(&published.email);
+                let sms = published.sms.record(visit.context.deadline);
+                let notifications = std::iter::once(&sms).chain(&published.email);
                 let ids = || ids_of(&visit.event_id, &visit.context);
                 notifications
                     .map(|one| notification(one, ids()))
@@ -74,6 +75,9 @@ impl Writer {
         push(&mut headers, headers::ATTEMPT, tries);
         if context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
+        }
+        if let Some(client) = context.charge.client_due() {
+            push(&mut headers, headers::CLIENT, client.to_text());
         }
         if let Some(tenant) = &context.tenant_header {
             push(&mut headers, headers::TENANT_ID, tenant);
@@ -120,9 +124,10 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::contact::MobileNumber;
     use crate::egov::{AtFloor, Queue};
     use crate::limits::{Charge, Source};
-    use crate::notification::Notification;
+    use crate::notification::{Notification, Sms};
 
     const BODY: &str =
         r#" {"otp":{"tenantId":"pb.amritsar","mobileNumber":9876543210,"type":"login"}}"#;
@@ -186,24 +191,32 @@ mod tests {
 
     #[test]
     fn a_published_request_has_its_messages_and_its_outcome() {
-        let sms = Notification {
+        let sms = Sms {
             topic: "sms".into(),
+            key: "k".into(),
+            to: MobileNumber::stored("1".into()).expect("a number"),
+            text: "text".into(),
+            country_code: None,
+            expires: EpochMs(400_000),
+        };
+        let email = Notification {
+            topic: "email".into(),
             key: "k".into(),
             value: b"{}".to_vec(),
         };
         let published = Content::Published(Published {
-            email: Some(Notification {
-                topic: "email".into(),
-                ..sms.clone()
-            }),
             sms,
+            email: Some(email),
             code: None,
         });
         let ids = "otp-event-id=8f14e45f traceparent=00-1 x-correlation-id=c-1";
         assert_eq!(
             shown(&writer().write(&visit(), &published, EpochMs(2_000))),
             [
-                format!("sms k {{}} {ids}"),
+                format!(
+                    "sms k {} {ids}",
+                    r#"{"mobileNumber":"1","message":"text","category":"OTP","expiryTime":301000,"countryCode":null}"#
+                ),
                 format!("email k {{}} {ids}"),
                 format!(
                     "outcomes 8f14e45f {} {ids}",

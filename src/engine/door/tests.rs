@@ -19,11 +19,12 @@ use super::records::Writer;
 use super::*;
 use crate::clock::EpochMs;
 use crate::config::KafkaProperties;
+use crate::domain::contact::MobileNumber;
 use crate::domain::request::Submission;
 use crate::egov::{AtFloor, Queue};
 use crate::handler::Context;
 use crate::limits::Charge;
-use crate::notification::Notification;
+use crate::notification::{Notification, Sms};
 use crate::outcome::Published;
 
 /// Longer than a fault that ends takes.
@@ -65,7 +66,7 @@ impl World {
 
     fn publish(&self, key: &str) -> Receipt {
         let published = Published {
-            sms: message("sms", key),
+            sms: sms(key, "text"),
             email: Some(message("email", key)),
             code: None,
         };
@@ -121,6 +122,17 @@ fn visit(event_id: &str, deadline: EpochMs) -> Visit {
             at_floor: AtFloor::Wait,
             charge: Charge::never(),
         },
+    }
+}
+
+fn sms(key: &str, text: &str) -> Sms {
+    Sms {
+        topic: "sms".to_owned(),
+        key: key.to_owned(),
+        to: MobileNumber::stored("1".to_owned()).expect("a number"),
+        text: text.to_owned(),
+        country_code: None,
+        expires: EpochMs(1),
     }
 }
 
@@ -206,10 +218,7 @@ async fn a_result_past_its_deadline_is_not_sent() {
 async fn a_record_that_its_topic_never_takes_fails_alone() {
     let world = World::new();
     let large = Content::Published(Published {
-        sms: Notification {
-            value: vec![b'x'; 5_000],
-            ..message("sms", "large")
-        },
+        sms: sms("large", &"x".repeat(5_000)),
         email: None,
         code: None,
     });

@@ -6,6 +6,7 @@ use super::{Committer, Finished};
 use crate::engine::clients::Undelivered;
 use crate::engine::faults::{Faults, is_record_fault};
 use crate::engine::output::shorten_dead_letter;
+use crate::engine::supersede::Instead;
 use crate::known_topics::Refusal;
 use crate::outcome::{Code, Disposition, Failure, Outcome, Setback, Stage};
 
@@ -20,10 +21,7 @@ impl Committer {
     ) -> Vec<Finished> {
         let faults = Faults::of(failed);
         for (result, topic) in faults.topics {
-            let Some(finished) = batch.get_mut(result) else {
-                continue;
-            };
-            if !self.without_topic(finished, topic) {
+            if !self.without_topic(&mut batch, result, topic) {
                 self.aside.note(topic, Refusal::Away, Instant::now());
                 if self.core.topics.refuses(topic, Refusal::Away) {
                     tracing::warn!(
@@ -35,16 +33,12 @@ impl Committer {
         }
         match faults.suspects.as_slice() {
             [] => {}
-            [culprit] if *culprit >= batch.len() => {}
             [culprit] => {
-                let finished = batch.remove(*culprit);
                 let refused = failed
                     .iter()
                     .filter(|one| one.result == *culprit && is_record_fault(one.code));
                 let topics: Vec<_> = refused.map(|one| one.topic.as_str()).collect();
-                if let Some(finished) = self.too_large(finished, &topics) {
-                    batch.insert(*culprit, finished);
-                }
+                self.too_large(&mut batch, *culprit, &topics);
             }
             several => self.cap = several.len().div_ceil(2),
         }
@@ -52,55 +46,58 @@ impl Committer {
     }
 
     /// Does without a topic that nothing else waits for; whether that is possible.
-    fn without_topic(&self, finished: &mut Finished, topic: &str) -> bool {
-        // It did already: an SMS topic and an email topic may be away together.
-        if !finished.writes_to(topic) {
-            return true;
-        }
+    fn without_topic(&self, batch: &mut Vec<Finished>, place: usize, topic: &str) -> bool {
         let only_one = self.core.settings.only_sms_topic.as_deref() == Some(topic);
-        let outcome = match &mut finished.outcome {
+        // It did already: an SMS topic and an email topic may be away together.
+        let Some(finished) = batch.get_mut(place).filter(|one| one.writes_to(topic)) else {
+            return true;
+        };
+        match &mut finished.outcome {
             Outcome::Published(published) if published.emails_to(topic) => {
                 published.leave_out_email();
-                std::mem::replace(&mut finished.outcome, Outcome::Retried(Setback::TOPIC_AWAY))
+                let now = self.core.clock.now();
+                finished.records = finished.group.write(&self.writer, &finished.outcome, now);
             }
             Outcome::Published(published) if published.sms.topic == topic && !only_one => {
-                Outcome::Retried(Setback::TOPIC_AWAY)
+                self.replace(batch, place, Instead::Retried(Setback::TOPIC_AWAY));
             }
             Outcome::Published(_)
             | Outcome::Rejected(_)
             | Outcome::Limited(_)
             | Outcome::DeadLettered(_)
             | Outcome::Retried(_) => return false,
-        };
-        self.replace(finished, outcome);
+        }
         true
     }
 
-    /// A record of it was larger than `topics` take. Nothing: it waits until they take more.
-    fn too_large(&mut self, mut finished: Finished, topics: &[&str]) -> Option<Finished> {
-        let writer = &self.core.settings.writer;
-        // A dead letter's outcome is no smaller.
-        let smallest = topics.contains(&&*writer.outcomes)
-            || match &finished.outcome {
+    /// A record of the result at `place` was larger than `topics` take. Where it is as small as it can
+    /// be, it waits until they take more.
+    fn too_large(&mut self, batch: &mut Vec<Finished>, place: usize, topics: &[&str]) {
+        let Some(finished) = batch.get_mut(place) else {
+            return;
+        };
+        let end = Failure {
+            disposition: Disposition::Refused,
+            code: Code::OutputTooLarge,
+            stage: Stage::Publish,
+        };
+        // A dead letter's outcome is no smaller than another one.
+        if !topics.contains(&&*self.core.settings.writer.outcomes) {
+            match &finished.outcome {
                 // It was measured: its topic takes less than the start-up check saw. The value is what
                 // can be left out.
-                Outcome::DeadLettered(_) => !shorten_dead_letter(&mut finished.records),
+                Outcome::DeadLettered(_) if !shorten_dead_letter(&mut finished.records) => {}
+                Outcome::DeadLettered(_) => return,
                 Outcome::Published(_)
                 | Outcome::Rejected(_)
                 | Outcome::Limited(_)
                 | Outcome::Retried(_) => {
-                    let failure = Failure {
-                        disposition: Disposition::Refused,
-                        code: Code::OutputTooLarge,
-                        stage: Stage::Publish,
-                    };
-                    self.replace(&mut finished, Outcome::DeadLettered(failure));
-                    false
+                    return self.replace(batch, place, Instead::DeadLettered(end));
                 }
-            };
-        let topic = topics.iter().find(|_| smallest);
-        let Some(topic) = topic else {
-            return Some(finished);
+            }
+        }
+        let Some(topic) = topics.first() else {
+            return;
         };
         self.aside.note(topic, Refusal::TooSmall, Instant::now());
         if self.core.topics.refuses(topic, Refusal::TooSmall) {
@@ -111,7 +108,10 @@ impl Committer {
                  requests wait until it takes more"
             );
         }
-        self.aside.hold(topic, finished.arrival, finished).err()
+        let finished = batch.remove(place);
+        if let Err(finished) = self.aside.hold(topic, finished.arrival, finished) {
+            batch.insert(place, finished);
+        }
     }
 
     /// Puts a result aside that needs a topic that is away; else it is given back.
@@ -134,11 +134,12 @@ impl Committer {
         let now_ms = self.core.clock.now();
         let mut late = self.aside.take(|finished| {
             matches!(finished.outcome, Outcome::Published(_))
-                && finished.ticket.request.envelope.context.deadline <= now_ms
+                && finished.ticket().request.envelope.context.deadline <= now_ms
         });
-        for finished in &mut late {
-            let expired = Outcome::DeadLettered(Setback::TOPIC_AWAY.expired());
-            self.replace(finished, expired);
+        let end = Instead::DeadLettered(Setback::TOPIC_AWAY.expired());
+        let is_published = |one: &Finished| matches!(one.outcome, Outcome::Published(_));
+        while let Some(place) = late.iter().position(is_published) {
+            self.replace(&mut late, place, end);
         }
         self.requeue(late);
         for topic in self.aside.forget_empty() {
@@ -154,8 +155,9 @@ impl Committer {
         let state = &mut shared.state;
         let gone = self
             .aside
-            .take(|finished| !state.is_staying(&finished.ticket));
-        gone.iter().for_each(|one| state.forget(&one.ticket));
+            .take(|finished| !state.is_staying(finished.ticket()));
+        let tickets = gone.iter().flat_map(|one| one.group.tickets());
+        tickets.for_each(|ticket| state.forget(ticket));
         drop(shared);
         if !gone.is_empty() {
             self.core.places_freed();
