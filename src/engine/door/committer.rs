@@ -35,7 +35,7 @@ pub(super) enum Note {
 
 /// A request with its result.
 pub(super) struct Entry {
-    visit: Visit,
+    visit: Box<Visit>,
     content: Content,
     records: Vec<Outgoing>,
     claim: Arc<Claim>,
@@ -46,7 +46,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(
-        visit: Visit,
+        visit: Box<Visit>,
         content: Content,
         claim: Arc<Claim>,
         reply: oneshot::Sender<Confirmation>,
