@@ -102,6 +102,9 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
             tiers,
             min_life: config.request.min_life,
         },
+        only_sms_topic: (!config.tenancy.central_instance).then(|| config.topics.sms.clone()),
+        poison_share: engine.poison_share,
+        poison_window: engine.poison_window,
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,
@@ -172,6 +175,7 @@ impl Service {
             topics: self.topics.clone(),
             // In a central instance each tenant has its own, looked for with each request.
             senders: (!config.tenancy.central_instance).then_some(senders),
+            needed: vec![config.topics.sms.clone(), config.topics.outcomes.clone()],
             redis: self.store.is_some().then(|| self.redis()),
             group: engine.is_none().then(watch),
             max_poll_interval: connection.max_poll_interval(),

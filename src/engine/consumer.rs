@@ -155,6 +155,9 @@ impl<H: Handler> Intake<H> {
                 core.metrics.record_ahead(time.left(now));
             }
             let request = self.read(record, now);
+            let poison = request.submission.is_err();
+            let topic = &request.record.position.topic;
+            core.inputs.lock().note(topic, poison, now);
             let admission = {
                 let mut shared = core.lock();
                 let admission = shared.state.admit(request, epoch, now);

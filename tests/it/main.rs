@@ -31,11 +31,15 @@ mod limits;
 mod management;
 mod offsets;
 mod outage;
+mod outages;
+mod overload;
+mod poison;
 mod process;
 mod proxy;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;
+mod refusing_topics;
 mod request;
 mod secure;
 mod sizes;
