@@ -387,7 +387,7 @@ impl Committer {
         self.waits_for.retain(|topic| {
             let written = batch.iter().any(|finished| finished.writes_to(topic));
             if written {
-                tracing::info!(topic, "the topic is there again");
+                tracing::info!(topic, "the topic takes records again");
             }
             !written
         });

@@ -21,6 +21,14 @@ impl Committer {
                 );
             }
         }
+        for topic in faults.clocks {
+            if self.waits_for.insert(topic.to_owned()) {
+                tracing::warn!(
+                    topic,
+                    "a topic refuses the time of what is written now: our clock is wrong, or a broker's; holding back"
+                );
+            }
+        }
         match faults.suspects.as_slice() {
             [] => {}
             [culprit] => self.too_large(batch, *culprit),
