@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -101,6 +102,9 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
             tiers,
             min_life: config.request.min_life,
         },
+        only_sms_topic: (!config.tenancy.central_instance).then(|| config.topics.sms.clone()),
+        poison_share: engine.poison_share,
+        poison_window: engine.poison_window,
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,
@@ -133,6 +137,8 @@ pub struct Service {
     metrics: Metrics,
     limits: Limits,
     store: Option<Store>,
+    /// Results over HTTP that were unconfirmed, until it is known what became of them.
+    unconfirmed: TaskTracker,
 }
 
 impl Service {
@@ -169,6 +175,7 @@ impl Service {
             topics: self.topics.clone(),
             // In a central instance each tenant has its own, looked for with each request.
             senders: (!config.tenancy.central_instance).then_some(senders),
+            needed: vec![config.topics.sms.clone(), config.topics.outcomes.clone()],
             redis: self.store.is_some().then(|| self.redis()),
             group: engine.is_none().then(watch),
             max_poll_interval: connection.max_poll_interval(),
@@ -194,7 +201,16 @@ impl Service {
         };
         let keys = Idempotency::new(bounds, self.store.clone(), clock.clone());
         let (handler, metrics) = (self.handler.clone(), self.metrics.clone());
-        Some(Http::new(config, handler, outbox, keys, clock, metrics))
+        let unconfirmed = self.unconfirmed.clone();
+        Some(Http::new(
+            config,
+            handler,
+            outbox,
+            keys,
+            clock,
+            metrics,
+            unconfirmed,
+        ))
     }
 
     /// Ends when a door cannot go on; [`Service::shut_down`] says why.
@@ -221,6 +237,7 @@ impl Service {
             door,
             services,
             store,
+            unconfirmed,
             ..
         } = self;
         let engine =
@@ -232,6 +249,11 @@ impl Service {
                 Drained::Clean => {}
                 Drained::CutShort => drained = Drained::CutShort,
             }
+        }
+        unconfirmed.close();
+        // A committer that hangs never says what became of them.
+        if drained == Drained::Clean {
+            unconfirmed.wait().await;
         }
         services.close().await;
         if let Some(store) = store {
@@ -308,6 +330,7 @@ pub async fn start(
         metrics,
         limits,
         store,
+        unconfirmed: TaskTracker::new(),
     })
 }
 

@@ -21,7 +21,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use sha2::Sha256;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -76,7 +76,6 @@ impl Store {
             return Ok(None);
         };
         let client = Client::open(url.expose()).map_err(|error| StoreError::new(&error))?;
-        let group = &config.kafka.group;
         let link = Arc::new(Link::default());
         let keeper = Keeper {
             client,
@@ -86,12 +85,17 @@ impl Store {
         if let Err(error) = keeper.connect().await {
             tracing::warn!(why = %error, "Redis is away; until it is there, each instance limits alone");
         }
+        if config.limits.key.expose_secret().is_empty() {
+            tracing::warn!(
+                "limits.key is not set: whoever can read Redis could find numbers by trying all there are"
+            );
+        }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(keeper.run()).await });
         Ok(Some(Self(Arc::new(Inner {
             link,
-            hmac: hmac(&config.limits.key, group),
+            hmac: hmac(config),
             timeout: config.limits.redis_timeout,
             tasks,
             runtime: Handle::current(),
@@ -226,13 +230,8 @@ impl Keeper {
 
 /// Under a key of the operator's, else under the group's name: then it keeps different groups apart, and
 /// hides nothing from those who know the name.
-fn hmac(key: &SecretString, group: &str) -> Hmac<Sha256> {
-    let key = key.expose_secret();
-    if key.is_empty() {
-        tracing::warn!(
-            "limits.key is not set: whoever can read Redis could find numbers by trying all there are"
-        );
-    }
+pub(crate) fn hmac(config: &Config) -> Hmac<Sha256> {
+    let (key, group) = (config.limits.key.expose_secret(), &config.kafka.group);
     let secret = if key.is_empty() { group } else { key };
     let mut hmac = Hmac::new_from_slice(secret.as_bytes()).expect("a key of any length will do");
     hmac.update(group.as_bytes());

@@ -126,6 +126,7 @@ fn the_readme_knows_every_header() {
         headers::RECEIVED,
         headers::ATTEMPT,
         headers::CHARGED,
+        headers::CLIENT,
         headers::DISPOSITION,
         headers::ERROR_CODE,
         headers::ERROR_STAGE,

@@ -66,6 +66,8 @@ struct Args {
 #[derive(Debug, Clone)]
 struct Plan {
     rounds: usize,
+    /// Requests before anything is counted: a broker that has just started takes twice as long.
+    broker_warm_up: u32,
     warm_up: u32,
     burst: u32,
     slow_burst: u32,
@@ -77,6 +79,7 @@ impl Plan {
     fn of(args: &Args) -> Self {
         let whole = Self {
             rounds: 3,
+            broker_warm_up: 150_000,
             warm_up: 3_000,
             burst: 60_000,
             slow_burst: 25_000,
@@ -85,6 +88,7 @@ impl Plan {
         };
         let quick = Self {
             rounds: 1,
+            broker_warm_up: 60_000,
             warm_up: 1_000,
             burst: 10_000,
             slow_burst: 6_000,
@@ -115,6 +119,8 @@ fn main() -> anyhow::Result<()> {
         args,
     };
     let mut table = Table::default();
+    eprintln!("warming the broker up");
+    bench.warm_the_broker_up()?;
     for round in 1..=bench.plan.rounds {
         for kind in bench.contenders() {
             eprintln!("round {round} of {}: {}", bench.plan.rounds, kind.name());
@@ -149,6 +155,13 @@ impl Bench {
     fn wants(&self, figures: &[Figure]) -> bool {
         let mut names = figures.iter().map(|figure| figure.name());
         names.any(|name| name.contains(&self.args.only))
+    }
+
+    fn warm_the_broker_up(&self) -> anyhow::Result<()> {
+        let load = Load::new(&self.args.broker, 8)?;
+        let contender = self.start(Kind::Ours, &load, &self.at_once)?;
+        load.burst(self.plan.broker_warm_up)?;
+        contender.end()
     }
 
     fn round(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {

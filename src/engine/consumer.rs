@@ -153,6 +153,9 @@ impl<H: Handler> Intake<H> {
         for (record, epoch) in batch {
             self.note_clock(&record, now);
             let request = self.read(record, now);
+            let poison = request.submission.is_err();
+            let topic = &request.record.position.topic;
+            core.inputs.lock().note(topic, poison, now);
             let admission = {
                 let mut shared = core.lock();
                 let admission = shared.state.admit(request, epoch, now);

@@ -14,6 +14,8 @@ pub const RECEIVED: &str = "otp-received-ms";
 pub const ATTEMPT: &str = "otp-attempt";
 /// Sending limits were charged.
 pub const CHARGED: &str = "otp-charged";
+/// The client whose address is still to be charged, as an HMAC.
+pub const CLIENT: &str = "otp-client";
 /// The kind of dead letter.
 pub const DISPOSITION: &str = "otp-disposition";
 /// What happened.
@@ -173,6 +175,7 @@ mod tests {
             RECEIVED,
             ATTEMPT,
             CHARGED,
+            CLIENT,
             DISPOSITION,
             ERROR_CODE,
             ERROR_STAGE,
@@ -198,9 +201,9 @@ mod tests {
         ];
         assert_eq!(
             names.join(" "),
-            "otp-event-id otp-deadline-ms otp-source otp-received-ms otp-attempt otp-charged otp-disposition \
-             otp-error-code otp-error-stage otp-first-failed-ms otp-failed-ms otp-tenant otp-type otp-value-size \
-             otp-value-sha256 otp-replay-id otp-replay-count otp-replay-by otp-replay-reason traceparent \
+            "otp-event-id otp-deadline-ms otp-source otp-received-ms otp-attempt otp-charged otp-client \
+             otp-disposition otp-error-code otp-error-stage otp-first-failed-ms otp-failed-ms otp-tenant otp-type \
+             otp-value-size otp-value-sha256 otp-replay-id otp-replay-count otp-replay-by otp-replay-reason traceparent \
              x-correlation-id tenantId __dlq.errors.topic __dlq.errors.partition __dlq.errors.offset \
              __dlq.errors.group __dlq.errors.delivery.count __dlq.errors.message"
         );

@@ -312,3 +312,6 @@ fn list(commits: &[Commit]) -> Result<TopicPartitionList, Trouble> {
     }
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::clock::EpochMs;
 use crate::domain::request::{DecodeError, Submission};
 use crate::egov::{AtFloor, Queue};
 use crate::handler::Context;
-use crate::limits::{Charge, Source};
+use crate::limits::{Charge, Client, Source};
 
 /// Where a record is: `topic-partition-offset` in text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -276,7 +276,8 @@ impl Envelope {
         let charge = match door {
             Door::Job => Charge::never(),
             // The door may have charged it under this id before it handed it over.
-            Door::Http => Charge::due(Source::new(&event_id), received),
+            Door::Http => Charge::due(Source::new(&event_id), received)
+                .from_client(record.header(headers::CLIENT).and_then(Client::parse)),
             Door::Stream => Charge::due(Source::new(&source.to_string()), received),
         };
         let charged = handed_on && record.header(headers::CHARGED).is_some();

@@ -359,6 +359,14 @@ impl State {
             .is_some_and(|assigned| assigned.epoch == ticket.epoch)
     }
 
+    /// Whether it is, and not about to be given back.
+    #[must_use]
+    pub fn is_staying(&self, ticket: &Ticket) -> bool {
+        self.assigned
+            .get(&ticket.partition())
+            .is_some_and(|assigned| assigned.epoch == ticket.epoch && !assigned.leaving)
+    }
+
     /// What to commit together with the results of `tickets`, all current: exactly their
     /// partitions.
     #[must_use]

@@ -94,62 +94,56 @@ impl Answer {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// Its status, and its sentence where it is an error.
+    fn head(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Created => StatusCode::CREATED,
-            Self::Rejected(_) | Self::Unreadable | Self::CutOff => StatusCode::BAD_REQUEST,
-            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::KeyTaken => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Refused => StatusCode::BAD_GATEWAY,
-            Self::Withdrawn | Self::Unconfirmed | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn message(&self) -> &'static str {
-        match self {
-            Self::Created => "",
-            Self::Rejected(rejection) => rejection.message(),
-            Self::Unreadable | Self::CutOff => "Invalid OTP request",
-            Self::Limited(_) => "Too many OTP requests, please try again later",
-            Self::KeyTaken => "The Idempotency-Key was used for another request",
-            Self::Refused => "The OTP request cannot be served",
-            Self::Withdrawn => "The OTP was not sent, please try again",
-            Self::Unconfirmed => "The OTP may still arrive, please wait for it",
-            Self::Busy => "Too many requests at once, please try again",
-            Self::Slow => "The request did not arrive in time",
-            Self::TooLarge => "The request is too large",
-            Self::WrongType => "The request must be JSON in UTF-8, and not compressed",
-            Self::NotFound => "There is nothing here",
-            Self::WrongMethod => "The method is not allowed here",
-            Self::Defect => "The request failed",
+            Self::Created => (StatusCode::CREATED, ""),
+            Self::Rejected(rejection) => (StatusCode::BAD_REQUEST, rejection.message()),
+            Self::Unreadable | Self::CutOff => (StatusCode::BAD_REQUEST, "Invalid OTP request"),
+            Self::Limited(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many OTP requests, please try again later",
+            ),
+            Self::KeyTaken => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The Idempotency-Key was used for another request",
+            ),
+            Self::Refused => (StatusCode::BAD_GATEWAY, "The OTP request cannot be served"),
+            Self::Withdrawn => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The OTP was not sent, please try again",
+            ),
+            Self::Unconfirmed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The OTP may still arrive, please wait for it",
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many requests at once, please try again",
+            ),
+            Self::Slow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "The request did not arrive in time",
+            ),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large"),
+            Self::WrongType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The request must be JSON in UTF-8, and not compressed",
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, "There is nothing here"),
+            Self::WrongMethod => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The method is not allowed here",
+            ),
+            Self::Defect => (StatusCode::INTERNAL_SERVER_ERROR, "The request failed"),
         }
     }
 
     fn fields(&self) -> Vec<FieldError> {
-        match self {
-            Self::Rejected(rejection) => rejection.fields(),
-            Self::Created
-            | Self::Unreadable
-            | Self::Limited(_)
-            | Self::KeyTaken
-            | Self::Refused
-            | Self::Withdrawn
-            | Self::Unconfirmed
-            | Self::Busy
-            | Self::Slow
-            | Self::CutOff
-            | Self::TooLarge
-            | Self::WrongType
-            | Self::NotFound
-            | Self::WrongMethod
-            | Self::Defect => Vec::new(),
+        if let Self::Rejected(rejection) = self {
+            return rejection.fields();
         }
+        Vec::new()
     }
 
     /// When to try again.
@@ -177,11 +171,11 @@ impl Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        let status = self.status();
+        let (status, message) = self.head();
         let body = if self == Self::Created {
             wire::ACCEPTED.into()
         } else {
-            wire::error_body(status.as_u16(), self.message(), &self.fields())
+            wire::error_body(status.as_u16(), message, &self.fields())
         };
         let mut response = (status, [(CONTENT_TYPE, JSON)], body).into_response();
         let headers = response.headers_mut();

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::Answer;
 use super::head;
 use crate::clock::Clock;
-use crate::config::{self, HttpAnswers};
+use crate::config::{Config, HttpAnswers};
 use crate::domain::request::Submission;
 use crate::egov::{AtFloor, Queue};
 use crate::engine::door::records::{Content, Visit};
@@ -29,9 +29,9 @@ use crate::engine::headers;
 use crate::engine::record::Door;
 use crate::handler::{Context, Handler};
 use crate::idempotency::{Begin, Fingerprint, Idempotency, Lease};
-use crate::limits::{Charge, Source};
+use crate::limits::{Charge, Clients, Source};
 use crate::metrics::Metrics;
-use crate::outcome::Outcome;
+use crate::outcome::{Code, Failure, Outcome};
 
 /// With a transaction open for this long, a request would create an OTP that cannot be sent.
 const HUNG: Duration = Duration::from_secs(2);
@@ -46,13 +46,16 @@ pub(super) struct Flow<H> {
     lifetime: Duration,
     answers: HttpAnswers,
     trusted: Vec<IpNet>,
+    /// None where no limit asks who a client is.
+    clients: Option<Clients>,
     budget: Duration,
     confirm_timeout: Duration,
     places: Arc<Semaphore>,
     /// Requests under way: a client that hangs up cancels nothing.
     tasks: TaskTracker,
-    /// What is not known by then of results that were unconfirmed, nobody here learns any more.
-    ending: CancellationToken,
+    /// The waits for what became of results that were unconfirmed: they go on after the requests, until
+    /// the committer ends.
+    unconfirmed: TaskTracker,
 }
 
 impl<H: Handler> Flow<H> {
@@ -62,23 +65,25 @@ impl<H: Handler> Flow<H> {
         keys: Idempotency,
         clock: Clock,
         metrics: Metrics,
-        lifetime: Duration,
-        settings: &config::Http,
+        unconfirmed: TaskTracker,
+        config: &Config,
     ) -> Self {
+        let settings = &config.http;
         Self {
             handler,
             outbox,
             keys,
             clock,
             metrics,
-            lifetime,
+            lifetime: config.request.lifetime,
             answers: settings.answers,
             trusted: settings.trusted_proxies.clone(),
+            clients: Clients::of(config),
             budget: settings.budget,
             confirm_timeout: settings.confirm_timeout,
             places: Arc::new(Semaphore::new(settings.requests)),
             tasks: TaskTracker::new(),
-            ending: CancellationToken::new(),
+            unconfirmed,
         }
     }
 
@@ -86,20 +91,22 @@ impl<H: Handler> Flow<H> {
     pub(super) async fn answer(
         self: Arc<Self>,
         peer: IpAddr,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: Bytes,
     ) -> Answer {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
         };
-        let key = match head::idempotency_key(headers) {
+        let key = match head::idempotency_key(&headers) {
             Ok(key) => key,
             Err(answer) => return answer,
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Answer::Busy;
         };
-        let visit = self.visit(peer, headers, body, submission);
+        let visit = self.visit(peer, &headers, body, submission);
+        // They hold the connection's buffer, and there may be long to wait.
+        drop(headers);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
             let _held = (place, self.metrics.http_request());
@@ -113,7 +120,6 @@ impl<H: Handler> Flow<H> {
 
     /// Waits until every request that was begun has its end.
     pub(super) async fn drain(&self) {
-        self.ending.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -128,7 +134,9 @@ impl<H: Handler> Flow<H> {
         let number = submission.mobile().unwrap_or_default().as_bytes();
         let id = |name: &str| headers::clean_id(headers.get(name)?.as_bytes(), number);
         let received = self.clock.now();
-        let client = head::client(peer, headers, &self.trusted);
+        let address = head::client(peer, headers, &self.trusted);
+        let client = self.clients.as_ref().zip(address);
+        let client = client.map(|(clients, address)| clients.name(address));
         let event_id = uuid::Uuid::new_v4().to_string();
         Visit {
             received,
@@ -139,7 +147,7 @@ impl<H: Handler> Flow<H> {
                 tenant_header: id(headers::TENANT_ID),
                 queue: Queue::Live,
                 at_floor: AtFloor::Leave,
-                charge: Charge::due(Source::new(&event_id), received).from_address(client),
+                charge: Charge::due(Source::new(&event_id), received).from_client(client),
             },
             event_id,
             body,
@@ -198,15 +206,16 @@ impl<H: Handler> Flow<H> {
                 Answer::Created
             }
             Confirmation::Withdrawn => self.end(Answer::Withdrawn, lease, &charge),
-            Confirmation::TooLarge => self.end(Answer::Refused, lease, &charge),
+            Confirmation::TooLarge => {
+                self.metrics.refused(Code::OutputTooLarge);
+                self.end(Answer::Refused, lease, &charge)
+            }
             Confirmation::Unconfirmed => {
                 if let Some(lease) = &mut lease {
                     lease.unconfirmed();
                 }
                 let late = Arc::clone(self).learn(receipt, lease, charge);
-                let ending = self.ending.clone();
-                self.tasks
-                    .spawn(async move { ending.run_until_cancelled(late).await });
+                self.unconfirmed.spawn(late);
                 Answer::Unconfirmed
             }
         }
@@ -267,6 +276,18 @@ impl<H: Handler> Flow<H> {
         }
     }
 
+    /// The answer to what would be a dead letter on the stream.
+    fn failed(&self, failure: Failure) -> Answer {
+        let answer = Answer::failed(failure);
+        if let Answer::Rejected(rejection) = &answer {
+            let rejected = Outcome::Rejected(rejection.clone());
+            self.metrics.finished(Door::Http, &rejected, Duration::ZERO);
+        } else if answer == Answer::Refused {
+            self.metrics.refused(failure.code);
+        }
+        answer
+    }
+
     /// A refusal is final here; what is to be written has its end once it is committed.
     fn judged(&self, outcome: Outcome) -> Result<Content, Answer> {
         match &outcome {
@@ -280,7 +301,7 @@ impl<H: Handler> Flow<H> {
             Outcome::Retried(_) => Ok(Content::HandedOver { tries: 1 }),
             Outcome::Rejected(rejection) => Err(Answer::Rejected(rejection)),
             Outcome::Limited(limited) => Err(Answer::limited(limited)),
-            Outcome::DeadLettered(failure) => Err(Answer::failed(failure)),
+            Outcome::DeadLettered(failure) => Err(self.failed(failure)),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! The guarantee: 201 says that the messages, or the request itself for the stream to carry on with,
 //! are committed. Never both. What is answered otherwise has written nothing, but for a 503 that says
 //! it may still arrive. Everything that a stranger can send, hold open or leave unfinished has a bound.
+//! What is no HTTP at all the library answers itself, 400, 414 or 431 without a body: nobody here sees it.
 
 use std::sync::Arc;
 
@@ -16,12 +17,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
 use self::flow::Flow;
@@ -47,7 +50,8 @@ pub struct Http<H> {
 }
 
 impl<H: Handler> Http<H> {
-    /// A door whose requests go through `handler` and `outbox`, and whose repeats `keys` knows.
+    /// A door whose requests go through `handler` and `outbox`, and whose repeats `keys` knows. What may
+    /// become known only when the committer ends, it waits for in `unconfirmed`.
     #[must_use]
     pub fn new(
         config: &Config,
@@ -56,11 +60,11 @@ impl<H: Handler> Http<H> {
         keys: Idempotency,
         clock: Clock,
         metrics: Metrics,
+        unconfirmed: TaskTracker,
     ) -> Self {
         let settings = &config.http;
-        let lifetime = config.request.lifetime;
         let measured = metrics.clone();
-        let flow = Flow::new(handler, outbox, keys, clock, measured, lifetime, settings);
+        let flow = Flow::new(handler, outbox, keys, clock, measured, unconfirmed, config);
         let flow = Arc::new(flow);
         let bounds = body::Bounds {
             size: settings.body_limit,
@@ -94,9 +98,9 @@ fn router<H: Handler>(
     let send = move |State(flow): State<Arc<Flow<H>>>,
                      Extension(Peer(peer)): Extension<Peer>,
                      request: Request<Body>| async move {
-        let (head, body) = request.into_parts();
-        match body::read(&head.headers, body, bounds).await {
-            Ok(body) => flow.answer(peer, &head.headers, body).await,
+        let (Parts { headers, .. }, body) = request.into_parts();
+        match body::read(&headers, body, bounds).await {
+            Ok(body) => flow.answer(peer, headers, body).await,
             Err(answer) => answer,
         }
     };

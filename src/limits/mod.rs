@@ -10,7 +10,8 @@
 //! A request is charged once, before anybody looks whether its number is registered (a limit that is
 //! reached by registered numbers alone would tell which those are), to every limit or to none. What it
 //! came to is kept under its source, so that a request that is handled again, after a crash or a
-//! rebalance, comes to the same. It is given back for a failure of ours, never for a rejection.
+//! rebalance, comes to the same. It is given back for a failure of ours, and where another request's message stands
+//! for it (superseded), never for a rejection.
 //!
 //! Windows run on the time a request was received. A key is the number's digits as they were given,
 //! whatever tenant, country code or user type came with them: a number with its country's prefix in
@@ -19,12 +20,12 @@
 //! Memory is noted whatever decides, so that limits hold within an instance when Redis goes away; what
 //! memory decides meanwhile, Redis is not told later. No request ever fails because of Redis.
 
+mod client;
 mod memory;
 mod shared;
 mod window;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,6 +42,7 @@ use crate::domain::request::{OtpRequest, RequestType};
 use crate::outcome::{Limit, Limited};
 use crate::store::Store;
 
+pub use self::client::{Client, Clients};
 pub use self::shared::{Shown, clear, show};
 
 /// What names a request whenever it is handled again.
@@ -64,7 +66,7 @@ impl Source {
 pub struct Charge {
     source: Option<Source>,
     received: EpochMs,
-    address: Option<IpAddr>,
+    client: Option<Client>,
     done: OnceLock<()>,
 }
 
@@ -75,7 +77,7 @@ impl Charge {
         Self {
             source: Some(source),
             received,
-            address: None,
+            client: None,
             done: OnceLock::new(),
         }
     }
@@ -86,15 +88,15 @@ impl Charge {
         Self {
             source: None,
             received: EpochMs(0),
-            address: None,
+            client: None,
             done: OnceLock::new(),
         }
     }
 
-    /// The client's address, where it came in over HTTP and is known.
+    /// The client, where it came in over HTTP and its address is known.
     #[must_use]
-    pub fn from_address(mut self, address: Option<IpAddr>) -> Self {
-        self.address = address;
+    pub fn from_client(mut self, client: Option<Client>) -> Self {
+        self.client = client;
         self
     }
 
@@ -109,6 +111,12 @@ impl Charge {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.done.get().is_some()
+    }
+
+    /// The client that is still to be charged: what is retried or handed over says so in `otp-client`.
+    #[must_use]
+    pub fn client_due(&self) -> Option<Client> {
+        self.client.filter(|_| !self.is_done())
     }
 
     pub(crate) fn mark(&self) {
@@ -215,7 +223,7 @@ impl Limits {
         let (rules, received) = (&self.0.rules, charge.received);
         let keys: Vec<Option<String>> = rules
             .iter()
-            .map(|rule| Some(store.key(&key(rule.limit, request, charge.address)?)))
+            .map(|rule| Some(store.key(&key(rule.limit, request, charge.client)?)))
             .collect();
         let shared = shared::charge(store, rules, source, &keys, received).await;
         let subject = self.0.subject(source, request, charge);
@@ -267,7 +275,7 @@ impl Limits {
 impl Inner {
     fn subject(&self, source: Source, request: &OtpRequest, charge: &Charge) -> Subject {
         let keys = self.rules.iter().map(|rule| {
-            let key = key(rule.limit, request, charge.address)?;
+            let key = key(rule.limit, request, charge.client)?;
             Some(NonZeroU64::new(self.hasher.hash_one(key)).unwrap_or(NonZeroU64::MIN))
         });
         Subject {
@@ -323,7 +331,7 @@ fn rules(config: &Config) -> Vec<Rule> {
 }
 
 /// What a limit counts by.
-fn key(limit: Limit, request: &OtpRequest, address: Option<IpAddr>) -> Option<String> {
+fn key(limit: Limit, request: &OtpRequest, client: Option<Client>) -> Option<String> {
     let kind = request.kind;
     match limit {
         Limit::NumberType => Some(number_type_key(&request.mobile, kind)),
@@ -334,15 +342,7 @@ fn key(limit: Limit, request: &OtpRequest, address: Option<IpAddr>) -> Option<St
             Some(format!("{} {digits}", limit.as_str()))
         }
         Limit::Tenant => Some(format!("{} {}", limit.as_str(), request.tenant.as_str())),
-        Limit::Address => Some(format!("{} {}", limit.as_str(), network(address?))),
-    }
-}
-
-/// An address as one client has it: of IPv6 a client has 64 bits at least.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        Limit::Address => Some(format!("{} {}", limit.as_str(), client?.to_text())),
     }
 }
 
@@ -453,13 +453,5 @@ mod tests {
             Ok(()),
             "nothing was charged"
         );
-    }
-
-    #[rstest]
-    #[case("203.0.113.7", "203.0.113.7")]
-    #[case("::ffff:203.0.113.7", "203.0.113.7")]
-    #[case("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::")]
-    fn a_client_has_a_network_of_its_own(#[case] address: IpAddr, #[case] counted: IpAddr) {
-        assert_eq!(network(address), counted);
     }
 }

@@ -84,6 +84,8 @@ metrics! {
         "Records below the last stable offset that are not finished, on our partitions";
     LAG_AGE: Gauge "user_otp_lag_seconds" ["topic"]
         "Age of the oldest of them by its record time; on a retry topic its delay is part of it";
+    POISON: Gauge "user_otp_poison_ratio" ["topic"]
+        "Part of what came lately (engine.poison_window) that cannot be read, from 0 to 1";
     PARTITIONS: Gauge "user_otp_partitions_assigned" []
         "Partitions that are consumed";
     PENDING: Gauge "user_otp_partitions_pending" []

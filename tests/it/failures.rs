@@ -363,7 +363,7 @@ pub(crate) fn assert_letter(world: &World, letter: &Record, asked: &Record, befo
     assert_eq!(letter.header("otp-attempt"), None);
 }
 
-fn find(records: &[Record], id: &str) -> Record {
+pub(crate) fn find(records: &[Record], id: &str) -> Record {
     let mut found = records
         .iter()
         .filter(|record| record.header("otp-event-id") == Some(id));
@@ -513,40 +513,6 @@ fn a_missing_email_topic_costs_the_email_alone() {
     );
     assert_eq!(world.sms().len(), 1);
     world.assert_works("9876522702", "without-email");
-}
-
-#[test]
-fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
-    let world = World::new();
-    let mut process = world.start("a");
-    world.assert_works("9876522751", "before");
-    world.kafka.delete_topics(&[&world.topics.sms]);
-    wait_until("the topic is gone", || {
-        world.kafka.partitions(&world.topics.sms).is_empty()
-    });
-    world.request(&Request::register("9876522752").id("held"));
-    wait_until("it is retried twice", || {
-        TIERS
-            .iter()
-            .map(|tier| world.retries(tier).len())
-            .sum::<usize>()
-            >= 2
-    });
-    assert_eq!(
-        world.retries(TIERS[0])[0].header("otp-error-code"),
-        Some("output-topic-unavailable")
-    );
-    // What needs no SMS goes on.
-    world.request(&Request::register("9876522751").id("refused"));
-    assert_eq!(
-        world.wait_for_outcome("refused").word("outcome"),
-        "rejected"
-    );
-    world.kafka.create_topic(&world.topics.sms, 2, &[]);
-    assert_eq!(world.wait_for_outcome("held").summary(), "published");
-    // The first one went with the topic.
-    assert_eq!((world.sms().len(), world.dead_letters().len()), (1, 0));
-    assert!(process.is_running(), "it needed no restart");
 }
 
 /// The broker's answer to a clock that is wrong; here the topic's bound is.

@@ -1,8 +1,9 @@
 //! The HTTP door when all is well: every answer of the contract on the wire, and what it wrote.
 
 use rstest::rstest;
+use serde_json::json;
 use user_otp::egov::Service;
-use user_otp::egov::standin::{Behaviour, Fault, User};
+use user_otp::egov::standin::{Behaviour, Fault, RulesOf, User};
 
 use crate::client::{Answer, Client, post};
 use crate::request::Request;
@@ -124,6 +125,25 @@ fn every_answer_of_the_contract_is_to_the_letter() {
             invalid(r#"{"tenantId":"pb","mobileNumber":"9876530001","countryCode":"0"}"#),
             &[NO_COUNTRY],
         ),
+        (
+            "a reset's number",
+            invalid(r#"{"tenantId":"pb","mobileNumber":"9876530001x","type":"passwordreset"}"#),
+            &[PATTERN],
+        ),
+        (
+            "a reset's long number",
+            invalid(
+                r#"{"tenantId":"pb","mobileNumber":"987653000198765300019","type":"passwordreset"}"#,
+            ),
+            &[PATTERN],
+        ),
+        (
+            "a reset's country",
+            invalid(
+                r#"{"tenantId":"pb","mobileNumber":"9876530001","type":"passwordreset","countryCode":"0"}"#,
+            ),
+            &[NO_COUNTRY],
+        ),
     ];
     for (name, body, fields) in rows {
         let answer = client.post(body, &[]);
@@ -167,6 +187,14 @@ fn every_answer_of_the_contract_is_to_the_letter() {
         400,
         &error(400, "OTP request for password reset failed", &unknown),
     );
+    let numberless = User::citizen("9876530005", "pb").storing(None);
+    world.egov.add_user(numberless);
+    let no_number = number("OTP.MOBILE_NUMBER", "MobileNumber Not Found For This User.");
+    assert_is(
+        &client.send(&Request::password_reset("9876530005")),
+        400,
+        &error(400, "OTP request for password reset failed", &no_number),
+    );
     world
         .egov
         .set(Service::Otp, Behaviour::failing(Fault::status(403)));
@@ -185,6 +213,24 @@ fn every_answer_of_the_contract_is_to_the_letter() {
     assert_eq!(world.outcomes().len(), 3);
     assert_eq!(world.dead_letters().len(), 0);
     assert_eq!(world.kafka.read(&world.topics.accepted).len(), 0);
+}
+
+#[test]
+fn a_pattern_that_cannot_be_used_is_said() {
+    let world = World::new();
+    let process = world.spawn_with("a", &[("MDMS__URL", &world.egov.url())]);
+    let broken = json!({"countryCode": "+91", "mobileNumberRegex": "(", "default": true});
+    world.egov.set_rules(RulesOf::everywhere(vec![broken]));
+    let field = (
+        "OTP.MOBILE_NUMBER_VALIDATION_FAILED",
+        "Invalid mobile number validation pattern configured.",
+        "otp.mobileNumber",
+    );
+    assert_is(
+        &Client::connect(&process).send(&Request::login("9876531001")),
+        400,
+        &error(400, "Invalid OTP request", &[field]),
+    );
 }
 
 #[test]
@@ -414,6 +460,10 @@ fn in_a_central_instance_a_tenant_without_topics_is_not_valid() {
     let answer = Client::connect(&process).send(&Request::register("9876535001"));
     let expected = error(400, "Invalid OTP request", &[TENANT_INVALID]);
     assert_is(&answer, 400, &expected);
+    let (_, metrics) = process.get("/metrics");
+    let counted =
+        r#"user_otp_requests_total{door="http",outcome="rejected",code="OTP.TENANT_ID_INVALID"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
     let topic = format!("amritsar-{}", world.topics.sms);
     world.kafka.create_topic(&topic, 1, &[]);
     crate::kafka::wait_until("the new topic is known, without an engine", || {

@@ -1,5 +1,8 @@
 //! Sending limits over HTTP.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use rstest::rstest;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, User};
@@ -9,7 +12,7 @@ use crate::kafka::wait_until;
 use crate::process::Process;
 use crate::redis_server::Redis;
 use crate::request::Request;
-use crate::world::{Setup, World};
+use crate::world::{Setup, TIERS, World};
 
 /// A world with limits as they are by default, but for a window that no test outlives.
 fn limited() -> Setup {
@@ -149,4 +152,96 @@ fn a_client_address_is_the_one_that_a_trusted_proxy_saw() {
     for _ in 0..4 {
         assert_eq!(from(&direct, "203.0.113.3"), 201);
     }
+}
+
+#[test]
+fn who_was_not_charged_at_the_door_is_charged_by_the_stream_as_the_same_client() {
+    let setup = limited()
+        .set("HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
+        .set("LIMITS__ADDRESS", "on")
+        .set("LIMITS__ADDRESS_COUNT", "2")
+        .set("LIMITS__ADDRESS_WINDOW", "1h");
+    let world = World::with(setup);
+    let process = world.spawn_with("a", &[("MDMS__URL", &world.egov.url())]);
+    let from = |forwarded: &str, mobile: &str| {
+        let body = Request::register(mobile).body();
+        let answer = Client::connect(&process).post(&body, &[("X-Forwarded-For", forwarded)]);
+        assert_eq!(answer.status, 201, "{mobile}");
+    };
+    // Without rules nobody can tell whether it is a request at all: it is not charged yet.
+    world
+        .egov
+        .set(Service::Rules, Behaviour::failing(Fault::status(503)));
+    from("203.0.113.1", "9876550201");
+    from("203.0.113.1", "9876550202");
+    for accepted in world.kafka.read(&world.topics.accepted) {
+        assert_eq!(accepted.header("otp-charged"), None);
+        assert!(accepted.header("otp-client").is_some());
+        let all = format!("{:?} {}", accepted.headers, accepted.text());
+        assert!(!all.contains("203.0.113"), "{all}");
+    }
+    wait_until("the stream could not, either", || {
+        world.retries(TIERS[1]).len() >= 2
+    });
+    world.egov.set(Service::Rules, Behaviour::well());
+    assert_eq!(world.wait_for_outcomes(2).len(), 2);
+    from("203.0.113.2", "9876550203");
+    let third = Client::connect(&process).post(
+        &Request::register("9876550204").body(),
+        &[("X-Forwarded-For", "203.0.113.1")],
+    );
+    assert_eq!(third.status, 429, "it has had its two");
+    assert_eq!(world.sms().len(), 3);
+}
+
+/// `user-otp limits ACTION --mobile -`, with the number on standard input: what it says.
+#[track_caller]
+fn support(world: &World, action: &str, mobile: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+        .args(["limits", action, "--mobile", "-"])
+        .env_clear()
+        .envs(world.environment("support", &[("LOG__LEVEL", "warn")]))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("user-otp starts");
+    let mut input = child.stdin.take().expect("its stdin is piped");
+    writeln!(input, "{mobile}").expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let all = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{all}");
+    assert!(!all.contains(mobile), "{all}");
+    said
+}
+
+#[test]
+fn support_shows_and_clears_what_a_number_was_charged() {
+    let redis = Redis::start();
+    let setup = limited()
+        .set("LIMITS__REDIS", redis.address())
+        .set("LIMITS__REDIS_TIMEOUT", "1s");
+    let world = World::with(setup);
+    let process = world.start("a");
+    let request = Request::register("9876550301");
+    assert_eq!(send(&process, &request).status, 201);
+    assert_eq!(send(&process, &request).status, 429);
+    let shown = support(&world, "show", "9876550301");
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let charged = |limit: &str, kind: &str, count: &str| {
+        rows.iter().any(|row| {
+            row.starts_with(&[limit, kind]) && row.windows(3).any(|part| part == ["1", "of", count])
+        })
+    };
+    assert!(charged("limit-number-type", "register", "1"), "{shown}");
+    assert!(charged("limit-number", "any", "5"), "{shown}");
+    assert!(!charged("limit-number-type", "login", "1"), "{shown}");
+    // What the instance itself has seen of it counts only while Redis is away.
+    support(&world, "clear", "9876550301");
+    assert_eq!(send(&process, &request).status, 201);
 }

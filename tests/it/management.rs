@@ -327,7 +327,7 @@ fn lag_is_what_is_not_finished_below_the_last_stable_offset() {
 }
 
 /// A health page: its status line's, its own, and the dependencies that are not up.
-fn health(process: &Process, path: &str) -> (u16, String, BTreeMap<String, String>) {
+pub(crate) fn health(process: &Process, path: &str) -> (u16, String, BTreeMap<String, String>) {
     let (status, body) = process.get(path);
     let report: Value = serde_json::from_str(&body).expect("a report of JSON");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -337,7 +337,7 @@ fn health(process: &Process, path: &str) -> (u16, String, BTreeMap<String, Strin
     (status, text(&report["status"]), troubles.collect())
 }
 
-fn trouble(name: &str, reason: &str) -> BTreeMap<String, String> {
+pub(crate) fn trouble(name: &str, reason: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(name.to_owned(), reason.to_owned())])
 }
 
@@ -518,6 +518,10 @@ fn over_http_every_answer_is_counted_and_every_end_once() {
                 1.0
             ),
             (published, 2.0),
+            (
+                r#"{door="http",outcome="refused",code="service-refused"}"#,
+                1.0
+            ),
             (
                 r#"{door="http",outcome="rejected",code="OTP.UNKNOWN_CREDENTIAL"}"#,
                 1.0

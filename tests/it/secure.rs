@@ -11,9 +11,12 @@ use user_otp::egov::standin::{Behaviour, Fault, User};
 
 use crate::acl::{Operation, Pattern, Permission, Resource, grant, revoke};
 use crate::broker::{Broker, Entrance, free_port};
+use crate::client::Client;
 use crate::kafka::{Draft, wait_until};
+use crate::management::{health, trouble};
+use crate::redis_server::Redis;
 use crate::request::Request;
-use crate::world::{Setup, TIERS, World, own_prefix};
+use crate::world::{Setup, World, own_prefix};
 
 /// The account of `config/tls.toml`.
 const USER: &str = "user-otp";
@@ -262,7 +265,7 @@ fn a_wrong_password_authority_or_protocol_ends_the_start_with_a_sentence() {
 }
 
 #[test]
-fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
+fn while_sms_may_not_be_written_requests_wait_and_nothing_else_does() {
     let secured = Secured::shared();
     let world = secured.permitted_world();
     let mut process = world.start("a");
@@ -271,35 +274,38 @@ fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
     // written to, and one that is not seen at all, are found out by different answers.
     let mut permissions = vec![secured.forbid(Operation::Write, &world.topics.sms)];
     world.request(&Request::register("9876530102").id("held"));
-    // Who has an account is not registered again: that needs no SMS.
-    world.request(&Request::register("9876530101").id("refused"));
+    let reason = format!(
+        "{} is missing or forbidden: what is for it waits",
+        world.topics.sms
+    );
+    let ready = || health(&process, "/health/ready");
+    wait_until("health says so", || {
+        ready() == (503, "DOWN".to_owned(), trouble("output-topics", &reason))
+    });
+    world.requests(&[
+        Request::register("9876530103").id("behind"),
+        // Who has an account is not registered again: that needs no SMS.
+        Request::register("9876530101").id("refused"),
+    ]);
     assert_eq!(
         world.wait_for_outcome("refused").word("outcome"),
         "rejected"
     );
-    wait_until("it is retried twice", || {
-        TIERS
-            .iter()
-            .map(|tier| world.retries(tier).len())
-            .sum::<usize>()
-            >= 2
-    });
-    for retry in TIERS.iter().flat_map(|tier| world.retries(tier)) {
-        assert_eq!(
-            retry.header("otp-error-code"),
-            Some("output-topic-unavailable")
-        );
-        assert_eq!(retry.header("otp-error-stage"), Some("publish"));
-    }
     let before = process.output.text().len();
     permissions.push(secured.forbid(Operation::Describe, &world.topics.sms));
-    wait_until("it is retried without a look at the topic", || {
+    wait_until("it is tried without a look at the topic", || {
         process.output.text()[before..]
             .contains("Message production error: TopicAuthorizationFailed")
     });
+    assert_eq!(world.egov.otp_of("9876530103"), Vec::<String>::new());
     secured.allow(&permissions);
-    assert_eq!(world.wait_for_outcome("held").summary(), "published");
-    assert_eq!((world.sms().len(), world.dead_letters().len()), (2, 0));
+    for id in ["held", "behind"] {
+        let outcome = world.wait_for_outcome(id);
+        assert_eq!(outcome.summary(), "published");
+        assert_eq!(outcome.get("attempts"), 1, "no try is spent");
+    }
+    assert_eq!((world.sms().len(), world.dead_letters().len()), (3, 0));
+    assert_eq!(ready().0, 200);
     world.wait_for_no_lag();
     assert!(process.is_running(), "it needed no restart");
 }
@@ -344,4 +350,44 @@ fn while_outcomes_may_not_be_written_everything_waits_and_then_goes_on() {
     let warnings = warnings.lines().filter(|line| warning(line)).count();
     assert_eq!(warnings, 1, "it says so once");
     assert!(process.is_running(), "it needed no restart");
+}
+
+#[test]
+fn redis_is_asked_over_tls_where_its_certificate_is_trusted_and_is_away_where_not() {
+    let files = TempDir::new().expect("a folder");
+    make_authority(files.path(), "ca");
+    make_authority(files.path(), "stranger");
+    make_certificate(files.path());
+    let file = |name: &str| files.path().join(name).display().to_string();
+    let port = free_port();
+    let options = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", file("broker.crt")),
+        ("--tls-key-file", file("broker.key")),
+        ("--tls-auth-clients", "no".to_owned()),
+    ];
+    let _redis = Redis::with(
+        &options
+            .map(|(name, value)| [name.to_owned(), value])
+            .concat(),
+    );
+    let world = World::with(
+        Setup::default()
+            .set("LIMITS__REDIS", format!("rediss://127.0.0.1:{port}"))
+            .set("LIMITS__REDIS_TIMEOUT", "1s"),
+    );
+    let ask = |authority: &str| {
+        let process = world.spawn_with("a", &[("SSL_CERT_FILE", &file(authority))]);
+        let body = Request::register("9876570001").body();
+        let answer = Client::connect(&process).post(&body, &[("Idempotency-Key", "key")]);
+        assert_eq!(answer.status, 201, "{authority}");
+        process
+            .output
+            .has_line(|line| line.contains("Redis is away"))
+    };
+    assert!(!ask("ca.pem"), "it is well");
+    assert!(!ask("ca.pem"), "it is well");
+    assert_eq!(world.sms().len(), 1, "it knew the key");
+    assert!(ask("stranger.pem"), "anybody could be this Redis");
+    assert_eq!(world.sms().len(), 2, "this instance had not seen the key");
 }

@@ -32,7 +32,8 @@ pub(crate) struct Setup {
     pub(crate) sms: bool,
     /// Whether there is an email topic.
     pub(crate) email: bool,
-    /// More variables for every process, without `USER_OTP__`, and `CONFIG` for a file; they win.
+    /// More variables for every process, without `USER_OTP__`, `CONFIG` for a file, and
+    /// OpenSSL's `SSL_CERT_FILE`; they win.
     pub(crate) settings: Vec<(&'static str, String)>,
     /// Another broker than the shared one.
     pub(crate) broker: Option<String>,
@@ -194,7 +195,12 @@ impl World {
         process
     }
 
-    fn environment(&self, instance: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    /// What a process of this world is told.
+    pub(crate) fn environment(
+        &self,
+        instance: &str,
+        more: &[(&str, &str)],
+    ) -> Vec<(String, String)> {
         let (url, topics) = (self.egov.url(), &self.topics);
         let mut settings: BTreeMap<&str, String> = BTreeMap::from([
             ("KAFKA__BROKERS", self.kafka.broker.clone()),
@@ -235,6 +241,8 @@ impl World {
             .into_iter()
             .map(|(key, value)| match key {
                 "CONFIG" => ("USER_OTP_CONFIG".to_owned(), value),
+                // OpenSSL's own: whose certificates are trusted.
+                "SSL_CERT_FILE" => (key.to_owned(), value),
                 key => (format!("USER_OTP__{key}"), value),
             })
             .collect()

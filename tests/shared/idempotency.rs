@@ -186,6 +186,35 @@ fn a_lease_that_ran_out_is_the_next_ones(#[values(Kept::InMemory, Kept::InRedis)
 }
 
 #[test]
+fn who_waited_for_a_whole_lease_and_finds_yet_another_before_it_is_told_so() {
+    check(Kept::InMemory, async |World { here, clock, .. }| {
+        let lease = first(&here, ONE).await;
+        let login = login(ONE);
+        let mut second = Box::pin(here.begin("key", &login));
+        tokio::select! {
+            biased;
+            begun = &mut second => panic!("it did not wait: {begun:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        clock.set(EpochMs(START + 4_000));
+        lease.forget();
+        // Before the second one has looked.
+        let _third = first(&here, ONE).await;
+        clock.set(EpochMs(START + 7_999));
+        tokio::select! {
+            biased;
+            begun = &mut second => panic!("it did not wait for its whole lease: {begun:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        clock.set(EpochMs(START + 8_000));
+        // Whatever key is answered, all look.
+        drop(here.begin("another", &login).await);
+        let told = tokio::time::timeout(Duration::from_secs(30), second).await;
+        assert!(matches!(told, Ok(Begin::Busy)), "{told:?}");
+    });
+}
+
+#[test]
 fn the_window_ends() {
     check(Kept::InMemory, async |World { here, clock, .. }| {
         let mut lease = first(&here, ONE).await;

@@ -8,7 +8,7 @@ use user_otp::clock::{Clock, EpochMs};
 use user_otp::config::Config;
 use user_otp::domain::contact::MobileNumber;
 use user_otp::domain::request::RequestType;
-use user_otp::limits::{self, Charge, Health, Limits, Source};
+use user_otp::limits::{self, Charge, Clients, Health, Limits, Source};
 use user_otp::outcome::{Limit, Limited};
 
 use crate::server::Redis;
@@ -162,6 +162,14 @@ fn another_group_on_the_same_redis_is_another_world() {
     });
 }
 
+async fn wait_for_redis(limits: &Limits) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while limits.health() != Health::Redis {
+        assert!(Instant::now() < deadline, "it is found again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[test]
 fn without_redis_the_instance_limits_alone_and_says_so() {
     let mut redis = Redis::start();
@@ -180,11 +188,7 @@ fn without_redis_the_instance_limits_alone_and_says_so() {
         assert_eq!(limits.health(), Health::RedisAway);
         assert_eq!(charge(&limits, "9876543211", "3", START).await, Ok(()));
         redis.thaw();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while limits.health() != Health::Redis {
-            assert!(Instant::now() < deadline, "it is found again");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_for_redis(&limits).await;
         redis.kill();
         for number in 0..20 {
             let mobile = format!("98765432{number:02}");
@@ -192,6 +196,8 @@ fn without_redis_the_instance_limits_alone_and_says_so() {
             assert_eq!(taken, Ok(()));
         }
         assert_eq!(limits.health(), Health::RedisAway);
+        redis.start_again();
+        wait_for_redis(&limits).await;
     });
 }
 
@@ -212,8 +218,8 @@ fn nothing_in_redis_tells_a_number_and_everything_expires() {
     run(async {
         let config = sharing(&redis, "secret", &[("LIMITS__KEY", "sesame")]);
         let limits = instance(&config, &clock()).await;
-        let due = Charge::due(Source::new("requests-0-1"), EpochMs(START))
-            .from_address(Some([203, 0, 113, 7].into()));
+        let client = Clients::of(&config).map(|clients| clients.name([203, 0, 113, 7].into()));
+        let due = Charge::due(Source::new("requests-0-1"), EpochMs(START)).from_client(client);
         let asked = request(NUMBER, RequestType::Login);
         assert_eq!(limits.charge(&asked, &due).await, Ok(()));
 
@@ -323,9 +329,11 @@ fn what_an_address_was_refused_stays_refused_where_the_address_is_not_known() {
             ("LIMITS__ADDRESS", "on"),
             ("LIMITS__ADDRESS_COUNT", "1"),
         ];
-        let limits = instance(&sharing(&redis, "address", &settings), &clock()).await;
+        let config = sharing(&redis, "address", &settings);
+        let limits = instance(&config, &clock()).await;
+        let client = Clients::of(&config).map(|clients| clients.name([203, 0, 113, 7].into()));
         let due = |source| Charge::due(Source::new(source), EpochMs(START));
-        let at_the_door = |source| due(source).from_address(Some([203, 0, 113, 7].into()));
+        let at_the_door = |source| due(source).from_client(client);
         let (one, other) = (
             request(NUMBER, RequestType::Login),
             request("9876543211", RequestType::Login),

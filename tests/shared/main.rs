@@ -7,6 +7,7 @@ mod limits;
 mod server;
 
 use std::future::Future;
+use std::time::Duration;
 
 use user_otp::clock::{Clock, EpochMs};
 use user_otp::config::Config;
@@ -29,7 +30,10 @@ fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.expect("a runtime").block_on(test);
+    let test = runtime
+        .expect("a runtime")
+        .block_on(async { tokio::time::timeout(Duration::from_secs(120), test).await });
+    test.expect("nothing waits for ever");
 }
 
 /// The defaults and these, without `USER_OTP__`.

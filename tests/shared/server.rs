@@ -15,23 +15,31 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Redis {
     port: u16,
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
+    options: Vec<String>,
 }
 
 impl Redis {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more options.
+    pub(crate) fn with(options: &[String]) -> Self {
         let dir = TempDir::new().expect("a folder");
         // Somebody else may take the port between our asking for a free one and its using it.
         for _ in 0..10 {
             let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
             let port = free.local_addr().expect("an address").port();
             drop(free);
-            let mut child = spawn(port, &dir);
+            let mut child = spawn(port, &dir, options);
             if answers(port, &mut child) {
+                let options = options.to_vec();
                 return Self {
                     port,
                     child,
-                    _dir: dir,
+                    dir,
+                    options,
                 };
             }
         }
@@ -46,6 +54,13 @@ impl Redis {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// At the same address, with nothing in it.
+    pub(crate) fn start_again(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, &self.dir, &self.options);
+        assert!(answers(self.port, &mut self.child), "it starts again");
     }
 
     pub(crate) fn freeze(&self) {
@@ -68,11 +83,12 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(port: u16, dir: &TempDir) -> Child {
+fn spawn(port: u16, dir: &TempDir, options: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
         .args(["--save", "", "--appendonly", "no", "--dir"])
         .arg(dir.path())
+        .args(options)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

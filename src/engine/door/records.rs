@@ -76,6 +76,9 @@ impl Writer {
         if context.charge.is_done() {
             push(&mut headers, headers::CHARGED, "true");
         }
+        if let Some(client) = context.charge.client_due() {
+            push(&mut headers, headers::CLIENT, client.to_text());
+        }
         if let Some(tenant) = &context.tenant_header {
             push(&mut headers, headers::TENANT_ID, tenant);
         }
