@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 28] = [
+const PURE: [&str; 29] = [
     "bounded.rs",
     "clock.rs",
     "decide.rs",
@@ -26,6 +26,7 @@ const PURE: [&str; 28] = [
     "engine/record.rs",
     "engine/retry.rs",
     "engine/state.rs",
+    "engine/supersede.rs",
     "engine/tag.rs",
     "health.rs",
     "idempotency/memory.rs",

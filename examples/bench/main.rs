@@ -1,6 +1,6 @@
 //! What exactly-once costs: `user-otp run` and the `bare` baseline side by side on one broker,
-//! with the same stand-ins, in turns; and the HTTP door, for which there is no baseline but goals
-//! alone. `scripts/bench` builds everything in release and starts the broker.
+//! with the same stand-ins, in turns; and retries and the HTTP door, for which there is no baseline but
+//! goals alone. `scripts/bench` builds everything in release and starts the broker.
 //!
 //! Every figure is the median of the rounds; the order is A B A B, so that what else the
 //! machine does meets both. Each run begins with a warm-up that is not counted.
@@ -15,6 +15,7 @@ mod contender;
 mod figures;
 mod http;
 mod load;
+mod retries;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,7 +48,7 @@ struct Args {
     /// Requests of a burst with services that take their time.
     #[arg(long)]
     slow_burst: Option<u32>,
-    /// Seconds of each open loop: 500 requests a second on the stream, 1,000 over HTTP.
+    /// Seconds of each open loop: 500 requests a second on the stream, 10 and 1,000 retries, 1,000 over HTTP.
     #[arg(long)]
     seconds: Option<u32>,
     /// Records that wait while the stream's memory is measured; 0 leaves it out.
@@ -183,7 +184,10 @@ impl Bench {
             contender.end()?;
         }
         match kind {
-            Kind::Ours => self.http(table),
+            Kind::Ours => {
+                self.retries(table)?;
+                self.http(table)
+            }
             Kind::Bare => Ok(()),
         }
     }

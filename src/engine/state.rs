@@ -639,15 +639,19 @@ mod tests {
 
     const NOW: EpochMs = EpochMs(10_000_000);
 
-    fn state() -> (State, Partition) {
-        let mut state = State::new(Bounds {
+    fn bounds() -> Bounds {
+        Bounds {
             window: 10,
             window_bytes: 1_000,
             lane: 10,
             jobs: 10,
             parked: 10,
             lifetime: Duration::from_secs(300),
-        });
+        }
+    }
+
+    fn state() -> (State, Partition) {
+        let mut state = State::new(bounds());
         let partition = Partition {
             topic: "requests".into(),
             number: 0,
@@ -656,13 +660,12 @@ mod tests {
         (state, partition)
     }
 
-    fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
-        let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+    fn request(partition: &Partition, offset: i64, time: EpochMs, origin: Origin) -> Request {
         let record = Record {
             position: Position {
                 topic: Arc::clone(&partition.topic),
-                partition: 0,
-                offset: 0,
+                partition: partition.number,
+                offset,
             },
             timestamp: Some(time),
             key: None,
@@ -673,7 +676,12 @@ mod tests {
             lifetime: Duration::from_secs(300),
             accepted: "accepted".into(),
         };
-        let request = Request::read(record, Origin::Requests, NOW, &reading);
+        Request::read(record, origin, NOW, &reading)
+    }
+
+    fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
+        let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+        let request = request(partition, 0, time, Origin::Requests);
         let Admission::Start(ticket) = state.admit(request, epoch, NOW) else {
             unreachable!("nobody is before it");
         };
@@ -692,6 +700,46 @@ mod tests {
             assert_eq!(overdue, Some(Duration::from_secs(60)));
             state.committed(Vec::new(), std::iter::once(&ticket));
             assert_eq!(state.overdue(seconds(10_000)), None);
+        }
+    }
+
+    #[test]
+    fn a_retry_topic_is_held_while_too_many_wait_and_read_again_when_half_are_gone() {
+        let delay = Duration::from_secs(5);
+        let mut state = State::new(Bounds {
+            parked: 4,
+            ..bounds()
+        });
+        let partition = Partition {
+            topic: "retry.5s".into(),
+            number: 0,
+        };
+        let origin = Origin::Retry(delay);
+        let epoch = state.assign(partition.clone(), origin, Tracker::foreign(0, 0));
+        for offset in 0..4_i64 {
+            assert_eq!(state.holds(), [], "{offset} wait");
+            let time = NOW.plus(Duration::from_millis(offset.unsigned_abs()));
+            assert_eq!(
+                state.deliver(&partition, offset, Some(time), time),
+                Some(epoch)
+            );
+            let request = request(&partition, offset, time, origin);
+            let admission = state.admit(request, epoch, time);
+            assert!(matches!(admission, Admission::Waits), "it is not due");
+        }
+        assert_eq!(state.holds(), [(partition.clone(), true)]);
+        assert_eq!(
+            state.next_due(),
+            Some(NOW.plus(delay)),
+            "nothing to do before"
+        );
+        // One by one, each exactly when it is due.
+        for (offset, change) in [(0, None), (1, Some(false))] {
+            let due = EpochMs(NOW.0 + offset).plus(delay);
+            assert_eq!(state.take_due(EpochMs(due.0 - 1)).len(), 0);
+            assert_eq!(state.take_due(due).len(), 1);
+            let change = change.map(|hold| (partition.clone(), hold));
+            assert_eq!(state.holds(), Vec::from_iter(change), "after {offset}");
         }
     }
 

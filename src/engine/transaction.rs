@@ -18,7 +18,7 @@
 //! Deliberately not handled here: a call of librdkafka that never returns. The watchdog ends the
 //! process then; the next one takes the open transaction over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -130,6 +130,8 @@ pub(crate) struct Committer {
     arrivals: u64,
     /// What waits for topics that take nothing now.
     aside: Aside<Finished>,
+    /// Topics that refused the time of what was written last: said once.
+    wrong_times: BTreeSet<String>,
     /// The topic that the transaction under way is to find out about.
     trying: Option<String>,
     ending: bool,
@@ -173,6 +175,7 @@ impl Committer {
             fences: Fences::default(),
             arrivals: 0,
             aside: Aside::default(),
+            wrong_times: BTreeSet::new(),
             trying: None,
             ending: false,
         })
@@ -436,6 +439,13 @@ impl Committer {
     }
 
     fn committed(&mut self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
+        self.wrong_times.retain(|topic| {
+            let written = batch.iter().any(|finished| finished.writes_to(topic));
+            if written {
+                tracing::info!(topic, "the topic takes the time of our records again");
+            }
+            !written
+        });
         self.take_back(batch);
         self.count(batch);
         self.give_back_spare(batch);

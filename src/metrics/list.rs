@@ -108,6 +108,8 @@ metrics! {
         "Records older than a request lives that were there before the group, passed over";
     LOST: Counter "user_otp_offsets_lost" []
         "Offsets that were gone before they were consumed (retention, a topic created anew)";
+    AGE: Histogram "user_otp_request_age_seconds" []
+        "How old requests were by their records' times when they were read: lag, or a producer's clock that is behind";
     AHEAD: Histogram "user_otp_record_ahead_seconds" []
         "How far records' times were ahead of our clock, of those that were: a producer's clock";
 }

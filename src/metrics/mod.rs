@@ -158,6 +158,7 @@ struct Inner {
     transaction_time: Times<One>,
     skipped: Counter,
     lost: Counter,
+    age: Histogram,
     ahead: Histogram,
     /// Gauges are set and read in one go.
     registry: Mutex<Registry>,
@@ -217,6 +218,7 @@ impl Default for Metrics {
             ),
             skipped: register(r, list::SKIPPED, Counter::default()),
             lost: register(r, list::LOST, Counter::default()),
+            age: register(r, list::AGE, Histogram::new(CLOCKS)),
             ahead: register(r, list::AHEAD, Histogram::new(CLOCKS)),
             registry: Mutex::new(registry),
         };
@@ -394,6 +396,11 @@ impl Metrics {
         self.0.lost.inc_by(u64::try_from(offsets).unwrap_or(0));
     }
 
+    /// A request was this old by its record's time when it was read.
+    pub fn request_age(&self, age: Duration) {
+        self.0.age.observe(age.as_secs_f64());
+    }
+
     /// A record's time was `ahead` of our clock.
     pub fn record_ahead(&self, ahead: Duration) {
         self.0.ahead.observe(ahead.as_secs_f64());
@@ -558,6 +565,7 @@ mod tests {
         metrics.retry_started(Duration::from_millis(3));
         metrics.transaction(Door::Http, TransactionEnd::Rebuilt, Duration::from_secs(20));
         metrics.offsets_lost(7);
+        metrics.request_age(Duration::from_millis(20));
         metrics.record_ahead(Duration::from_secs(90));
         let load = Load {
             limit: 256,

@@ -31,6 +31,14 @@ impl Committer {
                 }
             }
         }
+        for topic in faults.clocks {
+            if self.wrong_times.insert(topic.to_owned()) {
+                tracing::warn!(
+                    topic,
+                    "a topic refuses the time of what is written now: our clock is wrong, or a broker's; holding back"
+                );
+            }
+        }
         match faults.suspects.as_slice() {
             [] => {}
             [culprit] => {
