@@ -128,6 +128,14 @@ struct Window {
     jobs: usize,
 }
 
+impl Window {
+    fn take(&mut self, ticket: &Ticket) {
+        self.requests += 1;
+        self.bytes += ticket.bytes;
+        self.jobs += usize::from(ticket.origin == Origin::Jobs);
+    }
+}
+
 /// What there is to say about the state in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -330,13 +338,26 @@ impl State {
         Some(next)
     }
 
-    /// Takes what waits directly behind `head` in its lane, came from the same partition in the same
-    /// assignment, and is what `joins` it: it is open from now on, as its head is.
+    /// Takes what waits directly behind `head` in its lane, or for its time to be retried, came from the
+    /// same partition in the same assignment, and is what `joins` it: it is open from now on, as its
+    /// head is. A retry has lost its place in the order, so it is taken past one that differs.
     pub fn take_behind(&mut self, head: &Ticket, joins: impl Fn(&Request) -> bool) -> Vec<Ticket> {
-        let (epoch, partition) = (head.epoch, head.partition());
-        let taken = self.lanes.take_behind(head.lane, |next| {
-            next.epoch == epoch && next.partition() == partition && joins(&next.request)
-        });
+        let (lane, epoch) = (head.lane, head.epoch);
+        let joins = |next: &Ticket| next.epoch == epoch && joins(&next.request);
+        let mut taken = self.lanes.take_behind(lane, joins);
+        if matches!(head.origin, Origin::Retry(_)) {
+            let retried = |next: &Ticket| next.lane == lane && joins(next);
+            let parked = self.parked.remove(retried);
+            if let Some(assigned) = self.current(head) {
+                assigned.parked -= parked.len();
+            }
+            let (due, others): (Vec<_>, Vec<_>) = self.due.drain(..).partition(retried);
+            self.due = others.into();
+            for next in parked.into_iter().chain(due) {
+                self.window.take(&next);
+                taken.push(next);
+            }
+        }
         if let Some(assigned) = self.current(head) {
             assigned.open += taken.len();
         }
@@ -583,9 +604,7 @@ impl State {
     }
 
     fn enter(&mut self, ticket: Ticket) -> Admission {
-        self.window.requests += 1;
-        self.window.bytes += ticket.bytes;
-        self.window.jobs += usize::from(ticket.origin == Origin::Jobs);
+        self.window.take(&ticket);
         let admission = match self.lanes.offer(ticket.lane, ticket) {
             Offer::Start(ticket) => Admission::Start(ticket),
             Offer::Full(ticket) => Admission::LaneFull(ticket),

@@ -182,25 +182,32 @@ fn where_it_is_off_each_request_has_its_message() {
     assert_eq!(sent(&world, "same").len(), 6);
 }
 
+/// They wait for their time, each with its own, when the first of them has its OTP.
 #[test]
 fn requests_that_were_retried_end_together_too() {
     let world = World::with(
         setup()
             .set("SERVICES__TRIES", "1")
-            .set("RETRY__DELAYS", "3s"),
+            .set("RETRY__DELAYS", "10s"),
     );
-    let _process = world.start("a");
+    let process = world.start("a");
     let down = Behaviour::failing(Fault::status(503));
     world.egov.set(Service::Otp, down);
-    world.requests(&six("9876530021", "same"));
-    wait_until("all of them are retried", || world.retries("3s").len() == 6);
-    // When the first is due, its OTP takes longer than all of them took to fail.
-    let slow = Behaviour::slow(Duration::from_secs(3));
-    world.egov.set(Service::Otp, slow);
-    let outcomes = world.wait_for_outcomes(6);
+    let same = six("9876530021", "same");
+    world.requests(&same[..3]);
+    wait_until("three are retried", || world.retries("10s").len() == 3);
+    let first = now();
+    wait_until("time goes by", || now() > first + 1_000);
+    world.requests(&same[3..]);
+    wait_until("the others are parked with them", || {
+        Scrape::of(&process).get("user_otp_retries_parked") >= 6.0
+    });
+    world.egov.set(Service::Otp, Behaviour::well());
+    world.wait_for_outcomes(6);
+    world.wait_for_no_lag();
     assert_eq!(ends(&world, "same"), five_and_one());
     assert_eq!(sent(&world, "same"), ["same-5"]);
-    assert!(outcomes.iter().all(|outcome| outcome.get("attempts") == 2));
+    assert_eq!(world.egov.otp_of("9876530021").len(), 1);
 }
 
 /// The OTP is created and nothing is committed when the process dies: the next one finds all six again.
