@@ -135,7 +135,7 @@ impl OtpHandler {
         };
         let request = submission
             .validate(rules.as_deref())
-            .map_err(|rejection| Ended::With(Box::new(Outcome::Rejected(rejection))))?;
+            .map_err(|rejection| with(Outcome::Rejected(rejection)))?;
         let sms_topic = request
             .tenant
             .topic(&self.rules.tenancy, &self.rules.sms_topic);
@@ -145,7 +145,7 @@ impl OtpHandler {
         self.limits
             .charge(&request, charge)
             .await
-            .map_err(|limited| Ended::With(Box::new(Outcome::Limited(limited))))?;
+            .map_err(|limited| with(Outcome::Limited(limited)))?;
         Ok((request, sms_topic))
     }
 
@@ -167,8 +167,11 @@ impl OtpHandler {
         let user = user.map_err(at(Stage::User))?;
         // A refusal needs no texts.
         let recipients = decide(&request, user.as_ref())
-            .map_err(|rejection| Ended::With(Box::new(Outcome::Rejected(rejection))))?;
+            .map_err(|rejection| with(Outcome::Rejected(rejection)))?;
         let texts = texts.map_err(at(Stage::Texts))?;
+        if self.topics.is_away(&sms_topic) {
+            Box::pin(self.wait_for_topic(&sms_topic, call)).await?;
+        }
         self.look_at_the_deadline(call)?;
         let otp = self
             .services
@@ -176,6 +179,22 @@ impl OtpHandler {
             .await
             .map_err(at(Stage::Otp))?;
         Ok(self.compose(&request, &recipients, &texts, &otp, sms_topic))
+    }
+
+    /// No OTP is created for an SMS that its topic would not take.
+    async fn wait_for_topic(&self, topic: &str, call: &Call<'_>) -> Result<(), Ended> {
+        match call.at_floor {
+            AtFloor::Leave => return Err(with(Outcome::Retried(Setback::TOPIC_AWAY))),
+            AtFloor::Wait => {}
+        }
+        tokio::select! {
+            biased;
+            () = call.stop.cancelled() => Err(Ended::Abandoned),
+            () = self.topics.back(topic) => Ok(()),
+            () = tokio::time::sleep(call.deadline.left(self.clock.now())) => {
+                Err(with(Outcome::DeadLettered(Setback::TOPIC_AWAY.expired())))
+            }
+        }
     }
 
     fn look_at_the_deadline(&self, call: &Call<'_>) -> Result<(), Ended> {
@@ -187,7 +206,7 @@ impl OtpHandler {
             code: Code::DeadlineNear,
             stage: Stage::Queue,
         };
-        Err(Ended::With(Box::new(Outcome::DeadLettered(failure))))
+        Err(with(Outcome::DeadLettered(failure)))
     }
 
     fn compose(
@@ -277,12 +296,16 @@ impl Context {
     }
 }
 
+fn with(outcome: Outcome) -> Ended {
+    Ended::With(Box::new(outcome))
+}
+
 fn refused(code: Code, stage: Stage) -> Ended {
-    Ended::With(Box::new(Outcome::DeadLettered(Failure {
+    with(Outcome::DeadLettered(Failure {
         disposition: Disposition::Refused,
         code,
         stage,
-    })))
+    }))
 }
 
 /// What a failed call at `stage` means for the request.
@@ -290,13 +313,11 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
     move |error| match error {
         CallError::Abandoned => Ended::Abandoned,
         CallError::Refused { .. } => refused(Code::ServiceRefused, stage),
-        CallError::Unavailable { code, retry_after } => {
-            Ended::With(Box::new(Outcome::Retried(Setback {
-                code,
-                stage,
-                retry_after,
-            })))
-        }
+        CallError::Unavailable { code, retry_after } => with(Outcome::Retried(Setback {
+            code,
+            stage,
+            retry_after,
+        })),
     }
 }
 

@@ -4,11 +4,14 @@
 //! would make each of them worse. *Ready* is whether requests that come now are taken and
 //! finished; a service being down is said, and changes nothing, since requests wait for it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::egov::ServiceState;
+use crate::engine::poison::Share;
+use crate::known_topics::Refusal;
 
 /// A producer call that is older will never return. The watchdog ends the process then.
 pub const HUNG: Duration = Duration::from_secs(60);
@@ -33,6 +36,10 @@ pub struct Snapshot {
     pub services: Vec<ServiceState>,
     /// Whether the SMS and the email topic are there; none where each tenant has its own.
     pub senders: Option<Senders>,
+    /// Topics that take no records now.
+    pub refusing: Vec<Refusing>,
+    /// Topics much of whose input cannot be read.
+    pub floods: Vec<Share>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
 }
@@ -87,6 +94,17 @@ pub struct Senders {
     pub email: bool,
 }
 
+/// A topic that takes no records; what is for it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusing {
+    /// Its name.
+    pub topic: String,
+    /// Why.
+    pub why: Refusal,
+    /// Whether no OTP gets out without it.
+    pub every: bool,
+}
+
 /// The shared state of sending limits and idempotency keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redis {
@@ -117,7 +135,7 @@ pub struct Check {
     pub status: Status,
     /// Why it is not up.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// Whether the whole is no better than this.
     #[serde(skip)]
     decides: bool,
@@ -155,7 +173,9 @@ pub fn live(snapshot: &Snapshot) -> Report {
         ));
         let committing = at_least(engine.committing_for, STUCK)
             && engine.since_commit.is_some_and(|age| age < STUCK);
-        let stuck = committing && at_least(engine.overdue, STUCK);
+        // What waits for a topic that takes nothing is overdue without a defect.
+        let waits = !snapshot.refusing.is_empty();
+        let stuck = committing && !waits && at_least(engine.overdue, STUCK);
         let reason = "one is unfinished a minute past its deadline";
         checks.push(check("requests", stuck.then_some((Status::Down, reason))));
     }
@@ -175,6 +195,8 @@ pub fn ready(snapshot: &Snapshot) -> Report {
     checks.extend(snapshot.group.map(group));
     checks.extend(snapshot.producers.iter().map(producer));
     checks.extend(snapshot.senders.into_iter().flat_map(senders));
+    checks.extend(output_topics(&snapshot.refusing));
+    checks.extend(input(&snapshot.floods));
     checks.extend(snapshot.redis.map(redis));
     checks.extend(snapshot.services.iter().map(service));
     Report::of(checks)
@@ -185,10 +207,20 @@ fn at_least(age: Option<Duration>, bound: Duration) -> bool {
 }
 
 fn check(name: &'static str, trouble: Option<(Status, &'static str)>) -> Check {
+    told(
+        name,
+        trouble.map(|(status, reason)| (status, reason.into())),
+    )
+}
+
+fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Check {
+    let (status, reason) = trouble.map_or((Status::Up, None), |(status, reason)| {
+        (status, Some(reason))
+    });
     Check {
         name,
-        status: trouble.map_or(Status::Up, |(status, _)| status),
-        reason: trouble.map(|(_, reason)| reason),
+        status,
+        reason,
         decides: true,
     }
 }
@@ -226,6 +258,32 @@ fn senders(there: Senders) -> [Check; 2] {
     let sms = (!there.sms).then_some((Status::Down, "it is missing: no SMS can be sent"));
     let email = (!there.email).then_some((Status::Degraded, "it is missing: SMS go alone"));
     [check("sms-topic", sms), check("email-topic", email)]
+}
+
+fn output_topics(refusing: &[Refusing]) -> Option<Check> {
+    let status = |one: &Refusing| {
+        let every = one.every && one.why == Refusal::Away;
+        if every {
+            Status::Down
+        } else {
+            Status::Degraded
+        }
+    };
+    let reason = |one: &Refusing| match one.why {
+        Refusal::Away => format!("{} is missing or forbidden", one.topic),
+        Refusal::TooSmall => format!("max.message.bytes of {} is too small", one.topic),
+    };
+    let worst = refusing.iter().map(status).max()?;
+    let reasons: Vec<_> = refusing.iter().map(reason).collect();
+    let reason = format!("{}: what is for it waits", reasons.join(", "));
+    Some(told("output-topics", Some((worst, reason.into()))))
+}
+
+fn input(floods: &[Share]) -> Option<Check> {
+    let part = |share: &Share| format!("{} % of what came on {}", share.percent(), share.topic);
+    let parts: Vec<_> = floods.iter().map(part).collect();
+    let reason = format!("{} lately cannot be read", parts.join(", "));
+    (!floods.is_empty()).then(|| told("input", Some((Status::Degraded, reason.into()))))
 }
 
 fn redis(redis: Redis) -> Check {
@@ -328,12 +386,28 @@ mod tests {
         }
     }
 
+    fn refusing(topic: &str, why: Refusal, every: bool) -> Snapshot {
+        let topic = topic.to_owned();
+        Snapshot {
+            refusing: vec![Refusing { topic, why, every }],
+            ..well()
+        }
+    }
+
+    fn flood(topic: &str, poison: u64) -> Share {
+        Share {
+            topic: topic.into(),
+            records: 100,
+            poison,
+        }
+    }
+
     /// The status, and the first dependency that is not up with its reason.
-    fn said(report: &Report) -> (Status, Option<(&'static str, &'static str)>) {
+    fn said(report: &Report) -> (Status, Option<(&'static str, &str)>) {
         let trouble = report
             .checks
             .iter()
-            .find_map(|check| Some((check.name, check.reason?)));
+            .find_map(|check| Some((check.name, check.reason.as_deref()?)));
         (report.status, trouble)
     }
 
@@ -360,6 +434,16 @@ mod tests {
     )]
     #[case::overdue_while_kafka_is_away(
         engine(|one| { one.overdue = Some(600 * SECOND); one.committing_for = None; }),
+        None
+    )]
+    #[case::overdue_for_a_topic_that_takes_nothing(
+        Snapshot {
+            engine: Some(Engine {
+                overdue: Some(600 * SECOND),
+                ..well().engine.unwrap()
+            }),
+            ..refusing("dead", Refusal::TooSmall, false)
+        },
         None
     )]
     #[case::overdue_just_after_an_outage(
@@ -411,6 +495,29 @@ mod tests {
         senders_are(false, true),
         Status::Down,
         Some(("sms-topic", "it is missing: no SMS can be sent"))
+    )]
+    #[case::sms_forbidden(
+        refusing("sms", Refusal::Away, true),
+        Status::Down,
+        Some(("output-topics", "sms is missing or forbidden: what is for it waits"))
+    )]
+    #[case::dead_letters_forbidden(
+        refusing("dead", Refusal::Away, false),
+        Status::Degraded,
+        Some(("output-topics", "dead is missing or forbidden: what is for it waits"))
+    )]
+    #[case::outcomes_too_small(
+        refusing("outcomes", Refusal::TooSmall, true),
+        Status::Degraded,
+        Some((
+            "output-topics",
+            "max.message.bytes of outcomes is too small: what is for it waits"
+        ))
+    )]
+    #[case::poison(
+        Snapshot { floods: vec![flood("requests", 90)], ..well() },
+        Status::Degraded,
+        Some(("input", "90 % of what came on requests lately cannot be read"))
     )]
     #[case::no_redis(Snapshot { redis: Some(Redis::Up), ..well() }, Status::Up, None)]
     #[case::redis_down(

@@ -16,7 +16,9 @@ use crate::egov::Services;
 use crate::engine::Observer;
 use crate::engine::admin::Admin;
 use crate::engine::vitals::Vitals;
-use crate::health::{self, Engine, Group, Producer, Redis, Report, Senders, Snapshot, Status};
+use crate::health::{
+    self, Engine, Group, Producer, Redis, Refusing, Report, Senders, Snapshot, Status,
+};
 use crate::known_topics::KnownTopics;
 use crate::limits::Limits;
 use crate::metrics::{Gauges, Metrics};
@@ -40,6 +42,8 @@ pub struct Management {
     pub topics: KnownTopics,
     /// The SMS and the email topic; none where each tenant has its own.
     pub senders: Option<[String; 2]>,
+    /// Topics without which no OTP gets out.
+    pub needed: Vec<String>,
     /// Says how Redis is, where it is configured.
     pub redis: Option<Box<dyn Fn() -> Redis + Send + Sync>>,
     /// Asks for live engines, where the engine runs elsewhere.
@@ -93,6 +97,7 @@ impl Management {
         let states = self.services.states().into_iter();
         Gauges {
             engine: self.engine.as_ref().map(Observer::gauges),
+            inputs: self.engine.as_ref().map_or_else(Vec::new, Observer::inputs),
             pending: self.engine.as_ref().map_or(0, Observer::pending),
             services: states.map(|one| (one.service, one.load)).collect(),
             limits: self.limits.reached(),
@@ -101,8 +106,9 @@ impl Management {
 
     fn snapshot(&self) -> Snapshot {
         let producers = self.producers.iter();
+        let engine = self.engine.as_ref();
         Snapshot {
-            engine: self.engine.as_ref().map(|engine| self.engine(engine)),
+            engine: engine.map(|engine| self.engine(engine)),
             group: None,
             producers: producers
                 .map(|(name, vitals)| Producer {
@@ -116,8 +122,21 @@ impl Management {
                 sms: self.topics.contains(sms),
                 email: self.topics.contains(email),
             }),
+            refusing: self.refusing(),
+            floods: engine.map_or_else(Vec::new, Observer::floods),
             redis: self.redis.as_ref().map(|redis| redis()),
         }
+    }
+
+    fn refusing(&self) -> Vec<Refusing> {
+        let refusing = self.topics.refusing().into_iter();
+        refusing
+            .map(|(topic, why)| Refusing {
+                every: self.needed.contains(&topic),
+                topic,
+                why,
+            })
+            .collect()
     }
 
     fn engine(&self, engine: &Observer) -> Engine {

@@ -80,6 +80,25 @@ pub struct Setback {
     pub retry_after: Option<Duration>,
 }
 
+impl Setback {
+    /// The SMS topic is missing or forbidden.
+    pub const TOPIC_AWAY: Self = Self {
+        code: Code::OutputTopicUnavailable,
+        stage: Stage::Publish,
+        retry_after: None,
+    };
+
+    /// The end of a request that has no time left to try again.
+    #[must_use]
+    pub fn expired(self) -> Failure {
+        Failure {
+            disposition: Disposition::Expired,
+            code: self.code,
+            stage: self.stage,
+        }
+    }
+}
+
 /// A closed set of words on the wire.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
@@ -102,6 +102,9 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
             tiers,
             min_life: config.request.min_life,
         },
+        only_sms_topic: (!config.tenancy.central_instance).then(|| config.topics.sms.clone()),
+        poison_share: engine.poison_share,
+        poison_window: engine.poison_window,
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,
@@ -172,6 +175,7 @@ impl Service {
             topics: self.topics.clone(),
             // In a central instance each tenant has its own, looked for with each request.
             senders: (!config.tenancy.central_instance).then_some(senders),
+            needed: vec![config.topics.sms.clone(), config.topics.outcomes.clone()],
             redis: self.store.is_some().then(|| self.redis()),
             group: engine.is_none().then(watch),
             max_poll_interval: connection.max_poll_interval(),
@@ -330,11 +334,12 @@ pub async fn start(
     })
 }
 
-/// Ends the process when a producer call hangs: librdkafka's look-up of a coordinator may never
-/// return when its broker dies. The next process takes the open transaction over.
-pub fn watch(vitals: Vec<Arc<Vitals>>) {
+/// Ends the process when a producer call hangs though Kafka `answers`: librdkafka's look-up of a
+/// coordinator may never return when its broker dies. The next process takes the open transaction
+/// over. While no broker answers a new process could do no more than wait, and this one waits as well.
+pub fn watch(vitals: Vec<Arc<Vitals>>, answers: impl FnMut() -> bool + Send + 'static) {
     let watchdog = move || {
-        wait_for_a_hang(&vitals, HUNG);
+        wait_for_a_hang(&vitals, HUNG, answers);
         tracing::error!(limit = ?HUNG, "a call to Kafka does not return; ending, to be started again");
         std::process::exit(crate::cli::EXIT_WATCHDOG);
     };
@@ -347,10 +352,20 @@ pub fn watch(vitals: Vec<Arc<Vitals>>) {
     }
 }
 
-/// Returns when a call has been under way for longer than `limit`, and never else.
-fn wait_for_a_hang(vitals: &[Arc<Vitals>], limit: Duration) {
-    let hangs = |one: &Arc<Vitals>| one.call_age().is_some_and(|age| age >= limit);
-    while !vitals.iter().any(hangs) {
+/// Returns when a call has been under way for longer than `limit`, all of it with a Kafka that
+/// `answers`, and never else. Kafka is asked once half of it is over.
+fn wait_for_a_hang(vitals: &[Arc<Vitals>], limit: Duration, mut answers: impl FnMut() -> bool) {
+    let oldest = || vitals.iter().filter_map(|one| one.call_age()).max();
+    let mut silent: Option<Instant> = None;
+    loop {
+        let age = oldest().unwrap_or_default();
+        if age < limit / 2 {
+            silent = None;
+        } else if !answers() {
+            silent = Some(Instant::now());
+        } else if age >= limit && silent.is_none_or(|at| at.elapsed() >= limit) {
+            return;
+        }
         std::thread::park_timeout(limit / 60);
     }
 }
@@ -377,7 +392,7 @@ mod tests {
             let _ = begin.send(());
             let _ = calls.watch(|| hangs.recv());
         });
-        wait_for_a_hang(&[Arc::default(), Arc::clone(&vitals)], LIMIT);
+        wait_for_a_hang(&[Arc::default(), Arc::clone(&vitals)], LIMIT, || true);
         assert!(
             begins.try_recv().is_ok(),
             "it was the last call, the one that hangs"
@@ -385,6 +400,34 @@ mod tests {
         release.send(()).expect("the caller waits");
         caller.join().expect("the caller ends");
         assert_eq!(vitals.call_age(), None, "nothing is under way any more");
+    }
+
+    #[test]
+    fn the_watchdog_waits_while_no_broker_answers_and_as_long_again() {
+        const LIMIT: Duration = Duration::from_millis(300);
+        let vitals = Arc::new(Vitals::default());
+        let (release, hangs) = mpsc::channel::<()>();
+        let calls = Arc::clone(&vitals);
+        let caller = std::thread::spawn(move || {
+            let _ = calls.watch(|| hangs.recv());
+        });
+        let silence = 2 * LIMIT;
+        let mut last = None;
+        let answers = || {
+            let away = vitals.call_age().is_some_and(|age| age < silence);
+            if away {
+                last = Some(Instant::now());
+            }
+            !away
+        };
+        wait_for_a_hang(&[Arc::clone(&vitals)], LIMIT, answers);
+        let last = last.expect("it was asked while no broker answered");
+        assert!(
+            last.elapsed() >= LIMIT,
+            "they had been back for long enough"
+        );
+        release.send(()).expect("the caller waits");
+        caller.join().expect("the caller ends");
     }
 
     #[test]

@@ -175,19 +175,16 @@ impl TopicSpec {
             ),
             ("message.timestamp.type", self.timestamps.to_string()),
         ];
-        if let Some(most) = self.timestamp_before_max {
-            config.push((
-                "message.timestamp.before.max.ms",
-                most.as_millis().to_string(),
-            ));
-        }
-        if let Some(most) = self.timestamp_after_max {
-            config.push((
-                "message.timestamp.after.max.ms",
-                most.as_millis().to_string(),
-            ));
-        }
+        let bounds = self.timestamp_bounds().into_iter();
+        config.extend(bounds.filter_map(|(key, most)| Some((key, most?.as_millis().to_string()))));
         config
+    }
+
+    fn timestamp_bounds(&self) -> [(&'static str, Option<Duration>); 2] {
+        [
+            ("message.timestamp.before.max.ms", self.timestamp_before_max),
+            ("message.timestamp.after.max.ms", self.timestamp_after_max),
+        ]
     }
 
     fn min_insync_replicas(&self) -> i32 {
@@ -280,6 +277,16 @@ pub enum Difference {
         found: String,
         /// What the list says.
         wanted: Timestamps,
+    },
+    /// Another bound of records' times: where others write, wider is less, since a wrong clock is not heard
+    /// of; where we do, narrower is.
+    TimestampBound {
+        /// Kafka's setting.
+        key: &'static str,
+        /// What the cluster has.
+        found: Duration,
+        /// What the list says.
+        wanted: Duration,
     },
 }
 
@@ -375,6 +382,9 @@ impl fmt::Display for Difference {
                 write!(f, "min.insync.replicas {found}, not {wanted}")
             }
             Self::Timestamps { found, wanted } => write!(f, "timestamps {found}, not {wanted}"),
+            Self::TimestampBound { key, found, wanted } => {
+                write!(f, "{key} {}, not {}", found.as_millis(), wanted.as_millis())
+            }
         }
     }
 }
@@ -421,7 +431,22 @@ fn differences(wanted: &TopicSpec, found: &Found) -> Vec<Difference> {
     ]
     .into_iter()
     .flatten()
+    .chain(timestamp_bounds(wanted, found))
     .collect()
+}
+
+fn timestamp_bounds(wanted: &TopicSpec, found: &Found) -> impl Iterator<Item = Difference> {
+    let bounds = wanted.timestamp_bounds().into_iter();
+    bounds.filter_map(|(key, bound)| {
+        let wanted_bound = bound?;
+        let found = Duration::from_millis(u64::try_from(found.number(key)?).ok()?);
+        let wider = found > wanted_bound && wanted.role == Role::Requests;
+        (wider || found < wanted_bound).then_some(Difference::TimestampBound {
+            key,
+            found,
+            wanted: wanted_bound,
+        })
+    })
 }
 
 /// A negative `retention.ms` is Kafka's way to say for ever.
@@ -634,6 +659,9 @@ mod tests {
     #[case("cleanup.policy", "compact", Difference::Cleanup { found: "compact".to_owned(), wanted: Cleanup::Delete }, "cleanup compact, not delete")]
     #[case("cleanup.policy", "compact,delete", Difference::Cleanup { found: "compact,delete".to_owned(), wanted: Cleanup::Delete }, "cleanup compact,delete, not delete")]
     #[case("min.insync.replicas", "1", Difference::MinInsyncReplicas { found: 1, wanted: 2 }, "min.insync.replicas 1, not 2")]
+    #[case("message.timestamp.before.max.ms", "9223372036854775807", Difference::TimestampBound { key: "message.timestamp.before.max.ms", found: Duration::from_millis(i64::MAX.unsigned_abs()), wanted: 7 * DAY }, "message.timestamp.before.max.ms 9223372036854775807, not 604800000")]
+    #[case("message.timestamp.after.max.ms", "86400000", Difference::TimestampBound { key: "message.timestamp.after.max.ms", found: DAY, wanted: DAY / 24 }, "message.timestamp.after.max.ms 86400000, not 3600000")]
+    #[case("message.timestamp.after.max.ms", "1", Difference::TimestampBound { key: "message.timestamp.after.max.ms", found: Duration::from_millis(1), wanted: DAY / 24 }, "message.timestamp.after.max.ms 1, not 3600000")]
     #[case("message.timestamp.type", "LogAppendTime", Difference::Timestamps { found: "LogAppendTime".to_owned(), wanted: Timestamps::Create }, "timestamps LogAppendTime, not CreateTime")]
     fn less_is_a_difference_that_says_both_figures(
         #[case] key: &str,
@@ -646,6 +674,40 @@ mod tests {
             state_of(found_with(key, value)),
             State::Differs(vec![expected])
         );
+    }
+
+    /// Their times are our own clock's.
+    #[test]
+    fn what_we_write_ourselves_is_refused_by_no_clock() {
+        let ours = [
+            Role::Accepted,
+            Role::Jobs,
+            Role::Retry,
+            Role::DeadLetters,
+            Role::Outcomes,
+            Role::JobLog,
+        ];
+        for role in ours {
+            for (key, bound) in spec(role).timestamp_bounds() {
+                assert!(
+                    bound.is_some_and(|bound| bound >= 7 * DAY),
+                    "{role:?} {key}"
+                );
+            }
+            let found = |ms: &str| Found {
+                configs: HashMap::from([(
+                    "message.timestamp.after.max.ms".to_owned(),
+                    ms.to_owned(),
+                )]),
+                ..found_with("x", "y")
+            };
+            let differs = |ms| timestamp_bounds(&spec(role), &found(ms)).count();
+            assert_eq!(
+                (differs("3600000"), differs("9223372036854775807")),
+                (1, 0),
+                "{role:?}"
+            );
+        }
     }
 
     #[test]

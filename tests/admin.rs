@@ -69,6 +69,27 @@ async fn what_is_created_is_found_fine_and_creating_it_again_is_too() {
     assert!(names.iter().all(|name| listed.contains(name)));
 }
 
+/// As a broker before 3.6 does, which knows no such bound.
+#[tokio::test]
+async fn a_cluster_that_refuses_the_bounds_of_times_gets_the_topic_without() {
+    let admin = admin().await;
+    let topic = (
+        name("unbounded"),
+        TopicSpec {
+            timestamp_before_max: Some(Duration::MAX),
+            ..spec(Role::Retry).on(1)
+        },
+    );
+    admin.create(std::slice::from_ref(&topic), 1).await.unwrap();
+    let found = admin.found(std::slice::from_ref(&topic.0)).await.unwrap();
+    let configs = &found[&topic.0].configs;
+    assert_eq!(
+        configs["message.timestamp.before.max.ms"],
+        i64::MAX.to_string()
+    );
+    assert_eq!(configs["retention.ms"], "604800000", "and with all else");
+}
+
 #[tokio::test]
 async fn an_existing_topic_keeps_its_figures() {
     let admin = admin().await;

@@ -75,6 +75,25 @@ fn the_readme_and_the_schema_know_every_word() {
     assert_eq!(listed("disposition"), dispositions);
 }
 
+/// Each word of a closed set has one row, which says what it is and what to do.
+#[test]
+fn the_readme_says_what_to_do_about_every_word() {
+    let codes = Code::ALL.iter().map(|code| code.as_str());
+    let stages = Stage::ALL.iter().map(|stage| stage.as_str());
+    let dispositions = Disposition::ALL
+        .iter()
+        .map(|disposition| disposition.as_str());
+    for word in codes.chain(stages).chain(dispositions) {
+        let start = format!("| `{word}` |");
+        let mut rows = README.lines().filter(|line| line.starts_with(&start));
+        let row = rows.next().unwrap_or_else(|| panic!("no row {start}"));
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let full = cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty());
+        assert!(full, "{row}");
+        assert_eq!(rows.next(), None, "{word} has two rows");
+    }
+}
+
 #[test]
 fn a_sample_has_the_properties_of_its_schema() {
     for role in Role::ALL {

@@ -156,7 +156,7 @@ fn ours(
         ("TOPICS__JOBS", format!("{name}.jobs.request")),
         ("TOPICS__RETRY_PREFIX", format!("{name}.retry")),
         ("TOPICS__DEAD_LETTERS", format!("{name}.dlq")),
-        ("TOPICS__OUTCOMES", format!("{name}.outcome")),
+        ("TOPICS__OUTCOMES", load.outcomes()),
         ("TOPICS__JOB_LOG", format!("{name}.jobs")),
         ("REQUEST__LIFETIME", "1h".to_owned()),
         ("USERS__URL", stand_in.url.clone()),
@@ -165,6 +165,7 @@ fn ours(
         ("OTP__CALLS", OTP_CALLS.to_owned()),
         // The baseline has none, and the load's people come again and again.
         ("LIMITS__MODE", "off".to_owned()),
+        ("ENGINE__SUPERSEDE_AFTER", "0s".to_owned()),
         ("HTTP__PORT", "0".to_owned()),
         ("MANAGEMENT__PORT", "0".to_owned()),
     ] {

@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -111,6 +111,52 @@ impl Load {
     /// Waits until as many SMS can be read as requests were answered with 201; more or fewer is an error.
     pub(crate) fn wait_for_sms(&self, count: u32) -> anyhow::Result<()> {
         self.arrivals.wait_for(count).map(drop)
+    }
+
+    /// Where outcomes go.
+    pub(crate) fn outcomes(&self) -> String {
+        format!("{}.outcome", self.name)
+    }
+
+    /// Where requests wait for so long.
+    pub(crate) fn retry(&self, delay: Duration) -> String {
+        format!("{}.retry.{}s", self.name, delay.as_secs())
+    }
+
+    /// Writes retries `retry-0` and so on of one person after the other, steadily, which expire when they
+    /// are handled; the record time of each.
+    pub(crate) fn retries(
+        &self,
+        delay: Duration,
+        per_second: u32,
+        count: u32,
+    ) -> anyhow::Result<Vec<i64>> {
+        let (topic, gap) = (self.retry(delay), Duration::from_secs(1) / per_second);
+        let start = Instant::now();
+        let mut written = Vec::with_capacity(count as usize);
+        for number in 0..count {
+            pause((start + gap * number).saturating_duration_since(Instant::now()));
+            let now = user_otp::clock::Clock::system().now().0;
+            let (key, value) = (format!("{number}"), login(number % PEOPLE));
+            let (id, time) = (format!("retry-{number}"), now.to_string());
+            let headers = [("otp-event-id", &id), ("otp-deadline-ms", &time)];
+            let headers = headers
+                .into_iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header {
+                        key,
+                        value: Some(value),
+                    })
+                });
+            let record = BaseRecord::to(&topic).key(&key).payload(&value);
+            let record = record.timestamp(now).headers(headers);
+            let sent = self.prompt.send(record);
+            sent.map_err(|(error, _)| error)
+                .context("a retry is not taken")?;
+            written.push(now);
+        }
+        self.prompt.flush(Timeout::After(PATIENCE))?;
+        Ok(written)
     }
 
     /// Writes login requests of one person after the other; returns when each was sent.

@@ -1,6 +1,6 @@
 //! What exactly-once costs: `user-otp run` and the `bare` baseline side by side on one broker,
-//! with the same stand-ins, in turns; and the HTTP door, for which there is no baseline but goals
-//! alone. `scripts/bench` builds everything in release and starts the broker.
+//! with the same stand-ins, in turns; and retries and the HTTP door, for which there is no baseline but
+//! goals alone. `scripts/bench` builds everything in release and starts the broker.
 //!
 //! Every figure is the median of the rounds; the order is A B A B, so that what else the
 //! machine does meets both. Each run begins with a warm-up that is not counted.
@@ -15,6 +15,7 @@ mod contender;
 mod figures;
 mod http;
 mod load;
+mod retries;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,7 +48,7 @@ struct Args {
     /// Requests of a burst with services that take their time.
     #[arg(long)]
     slow_burst: Option<u32>,
-    /// Seconds of each open loop: 500 requests a second on the stream, 1,000 over HTTP.
+    /// Seconds of each open loop: 500 requests a second on the stream, 10 and 1,000 retries, 1,000 over HTTP.
     #[arg(long)]
     seconds: Option<u32>,
     /// Records that wait while the stream's memory is measured; 0 leaves it out.
@@ -65,6 +66,8 @@ struct Args {
 #[derive(Debug, Clone)]
 struct Plan {
     rounds: usize,
+    /// Requests before anything is counted: a broker that has just started takes twice as long.
+    broker_warm_up: u32,
     warm_up: u32,
     burst: u32,
     slow_burst: u32,
@@ -76,6 +79,7 @@ impl Plan {
     fn of(args: &Args) -> Self {
         let whole = Self {
             rounds: 3,
+            broker_warm_up: 150_000,
             warm_up: 3_000,
             burst: 60_000,
             slow_burst: 25_000,
@@ -84,6 +88,7 @@ impl Plan {
         };
         let quick = Self {
             rounds: 1,
+            broker_warm_up: 60_000,
             warm_up: 1_000,
             burst: 10_000,
             slow_burst: 6_000,
@@ -114,6 +119,8 @@ fn main() -> anyhow::Result<()> {
         args,
     };
     let mut table = Table::default();
+    eprintln!("warming the broker up");
+    bench.warm_the_broker_up()?;
     for round in 1..=bench.plan.rounds {
         for kind in bench.contenders() {
             eprintln!("round {round} of {}: {}", bench.plan.rounds, kind.name());
@@ -150,6 +157,13 @@ impl Bench {
         names.any(|name| name.contains(&self.args.only))
     }
 
+    fn warm_the_broker_up(&self) -> anyhow::Result<()> {
+        let load = Load::new(&self.args.broker, 8)?;
+        let contender = self.start(Kind::Ours, &load, &self.at_once)?;
+        load.burst(self.plan.broker_warm_up)?;
+        contender.end()
+    }
+
     fn round(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
         use Figure::{Burst, BurstOnePartition, Median, P99, Processor, SlowBurst};
         if self.wants(&[Burst, Processor, Median, P99]) {
@@ -170,7 +184,10 @@ impl Bench {
             contender.end()?;
         }
         match kind {
-            Kind::Ours => self.http(table),
+            Kind::Ours => {
+                self.retries(table)?;
+                self.http(table)
+            }
             Kind::Bare => Ok(()),
         }
     }

@@ -125,6 +125,8 @@ impl Engine {
             window_bytes: r.read("engine.window_bytes", count(1..=1 << 32)),
             lane: r.read("engine.lane", count(1..=100_000)),
             jobs_share: r.read("engine.jobs_share", count(1..=100)),
+            poison_share: r.read("engine.poison_share", count(1..=100)),
+            poison_window: r.read("engine.poison_window", duration(SECOND..=HOUR)),
             batch: r.read("engine.batch", count(1..=10_000)),
             linger: r.read("engine.linger", duration(Duration::ZERO..=SECOND)),
             drain: r.read("engine.drain", duration(Duration::ZERO..=MINUTE)),

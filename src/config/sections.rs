@@ -124,6 +124,10 @@ pub struct Engine {
     pub lane: usize,
     /// Percent (1 to 100) of the window that jobs may hold.
     pub jobs_share: u32,
+    /// Percent (1 to 100) of a topic's input that may be unreadable before it is said.
+    pub poison_share: u32,
+    /// Over how long that is judged.
+    pub poison_window: Duration,
     /// Requests in one transaction.
     pub batch: usize,
     /// How long a transaction waits for more.

@@ -30,6 +30,9 @@ use crate::wire::BrokenAnswer;
 /// into a connection at that moment is lost.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// A service that is well has answered by then; nor does it take half of its time.
+const WELL: Duration = Duration::from_millis(500);
+
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
@@ -168,16 +171,16 @@ impl Endpoint {
         let mut pauses = None;
         let mut permit = self.permit(turn).await?;
         loop {
-            let sent = Instant::now();
+            let exchange = UnderWay {
+                endpoint: self,
+                sent: Instant::now(),
+                permit: Some(permit),
+            };
             // On the heap, so that the thousands that wait for a permit take less.
             let received = Box::pin(self.exchange(message)).await;
             let now = client.clock.now();
             let judged = classify(self.service, &client.outage_messages, now, received, &parse);
-            permit.answered(verdict(&judged));
-            self.note(
-                judged.as_ref().map(drop).map_err(Failure::code),
-                sent.elapsed(),
-            );
+            exchange.ended(&judged);
             let failure = match judged {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -293,6 +296,37 @@ impl Endpoint {
             retry_after,
             body: body.unwrap_or(Err(Lost::Late)),
         })
+    }
+}
+
+/// A call until its answer. Dropped before, by who has no more time for it, it has failed as one that
+/// was late has, if a service that is well would have answered: else nobody would learn that one is
+/// slower than all who ask it have time.
+struct UnderWay<'a> {
+    endpoint: &'a Endpoint,
+    sent: Instant,
+    permit: Option<Permit>,
+}
+
+impl UnderWay<'_> {
+    fn ended<T>(mut self, judged: &Result<T, Failure>) {
+        let result = judged.as_ref().map(drop).map_err(Failure::code);
+        self.end(verdict(judged), result);
+    }
+
+    fn end(&mut self, verdict: Verdict, result: Result<(), Code>) {
+        if let Some(permit) = self.permit.take() {
+            permit.answered(verdict);
+            self.endpoint.note(result, self.sent.elapsed());
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.sent.elapsed() >= WELL.min(self.endpoint.timeout / 2) {
+            self.end(Verdict::Failed, Err(Code::ServiceTimeout));
+        }
     }
 }
 

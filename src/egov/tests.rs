@@ -428,6 +428,32 @@ async fn a_service_that_is_down_is_not_waited_for_where_that_is_not_wanted() {
     assert_eq!(world.ask(Service::Users).await, Ok(()), "others are well");
 }
 
+/// The time that is over may be the caller's: the HTTP door's is shorter than a hanging call's.
+#[tokio::test]
+async fn a_call_that_is_given_up_counts_as_late_where_a_well_service_had_answered() {
+    for (patience, down) in [(50, false), (700, true)] {
+        let world = World::new().await;
+        let script = Behaviour::failing(Fault::Hang);
+        world.standin.set(Service::Otp, script);
+        let patience = Duration::from_millis(patience);
+        let give_up = || tokio::time::timeout(patience, world.ask(Service::Otp));
+        for _ in 0..5 {
+            let four = tokio::join!(give_up(), give_up(), give_up(), give_up());
+            assert!(four.0.is_err() && four.1.is_err() && four.2.is_err() && four.3.is_err());
+        }
+        let state = |state: &ServiceState| (state.load.limit, state.last);
+        let states = world.services.states();
+        let of_otp = states.iter().find(|one| one.service == Service::Otp);
+        let expected = if down {
+            // Half of those that were under way at once.
+            (2, Some(Err(Code::ServiceTimeout)))
+        } else {
+            (256, None)
+        };
+        assert_eq!(of_otp.map(state), Some(expected));
+    }
+}
+
 #[tokio::test]
 async fn calls_at_once_are_limited() {
     let world = World::with(&[("USER_OTP__OTP__CALLS", "1")]).await;

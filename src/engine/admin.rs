@@ -209,10 +209,31 @@ impl Admin {
         if topics.is_empty() {
             return Ok(());
         }
-        let specs: Vec<_> = topics
+        let mut specs: Vec<_> = topics
             .iter()
-            .map(|(name, spec)| (name, spec.on(brokers)))
+            .map(|(name, spec)| (name.as_str(), spec.on(brokers)))
             .collect();
+        let refused = self.try_create(&specs).await?;
+        if !refused.is_empty() {
+            tracing::warn!(topics = ?refused, "created without bounds of records' times: the cluster does not know them");
+            specs.retain(|(name, _)| refused.iter().any(|topic| topic == name));
+            for (_, spec) in &mut specs {
+                (spec.timestamp_before_max, spec.timestamp_after_max) = (None, None);
+            }
+            if let Some(topic) = self.try_create(&specs).await?.first() {
+                return Err(topic_error(
+                    "create",
+                    topic,
+                    RDKafkaErrorCode::InvalidConfig,
+                ));
+            }
+        }
+        let names: Vec<String> = topics.iter().map(|(name, _)| name.clone()).collect();
+        self.found_within(&names, self.timeout).await.map(drop)
+    }
+
+    /// Those whose settings are refused: a broker before 3.6 knows no bounds of records' times.
+    async fn try_create(&self, specs: &[(&str, TopicSpec)]) -> Result<Vec<String>, AdminError> {
         let configs: Vec<_> = specs.iter().map(|(_, spec)| spec.config()).collect();
         let new: Vec<NewTopic<'_>> = specs
             .iter()
@@ -230,14 +251,15 @@ impl Admin {
             .create_topics(&new, &self.options())
             .await
             .map_err(unanswered("create", "the topics"))?;
+        let mut refused = Vec::new();
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, RDKafkaErrorCode::InvalidConfig)) => refused.push(topic),
                 Err((topic, code)) => return Err(topic_error("create", &topic, code)),
             }
         }
-        let names: Vec<String> = topics.iter().map(|(name, _)| name.clone()).collect();
-        self.found_within(&names, self.timeout).await.map(drop)
+        Ok(refused)
     }
 
     fn options(&self) -> AdminOptions {

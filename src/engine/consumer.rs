@@ -151,10 +151,11 @@ impl<H: Handler> Intake<H> {
         let now = core.clock.now();
         let mut parked = false;
         for (record, epoch) in batch {
-            if let Some(time) = record.timestamp.filter(|time| *time > now) {
-                core.metrics.record_ahead(time.left(now));
-            }
+            self.note_clock(&record, now);
             let request = self.read(record, now);
+            let poison = request.submission.is_err();
+            let topic = &request.record.position.topic;
+            core.inputs.lock().note(topic, poison, now);
             let admission = {
                 let mut shared = core.lock();
                 let admission = shared.state.admit(request, epoch, now);
@@ -165,6 +166,18 @@ impl<H: Handler> Intake<H> {
         }
         if parked {
             core.retries.notify_one();
+        }
+    }
+
+    /// Whose clock is wrong is seen, whatever becomes of the request.
+    fn note_clock(&self, record: &Record, now: EpochMs) {
+        let core = &self.dispatcher.core;
+        match record.timestamp {
+            Some(time) if time > now => core.metrics.record_ahead(time.left(now)),
+            Some(time) if *record.position.topic == *core.settings.requests => {
+                core.metrics.request_age(time.age(now));
+            }
+            Some(_) | None => {}
         }
     }
 

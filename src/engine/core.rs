@@ -10,20 +10,25 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Reachability;
+use super::poison::Inputs;
 use super::start::Ask;
 use super::state::{Epoch, Partition, State};
 use super::vitals::Vitals;
 use super::{EngineError, Settings};
 use crate::clock::Clock;
+use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
 
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    pub(crate) topics: KnownTopics,
     pub(crate) vitals: Arc<Vitals>,
     /// The last stable offsets of our partitions, as last read.
     pub(crate) ends: Mutex<HashMap<Partition, i64>>,
+    /// What of the input cannot be read.
+    pub(crate) inputs: Mutex<Inputs>,
     pub(crate) reachability: Arc<Reachability>,
     shared: Mutex<Shared>,
     /// The window got room, something drained, or a transaction ended.
@@ -60,14 +65,22 @@ pub(crate) struct Shared {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings, clock: Clock, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        clock: Clock,
+        metrics: Metrics,
+        topics: KnownTopics,
+    ) -> Self {
         let state = State::new(settings.bounds.clone());
+        let inputs = Inputs::new(settings.poison_share, settings.poison_window);
         Self {
             settings,
             clock,
             metrics,
+            topics,
             vitals: Arc::default(),
             ends: Mutex::default(),
+            inputs: Mutex::new(inputs),
             reachability: Arc::default(),
             shared: Mutex::new(Shared {
                 state,

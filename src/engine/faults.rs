@@ -9,7 +9,7 @@ use super::clients::Undelivered;
 /// Two fences within this time, with no timeout of our own, are another process with our id.
 const FENCE_WINDOW: Duration = Duration::from_secs(60);
 
-/// Failed deliveries of a batch, by what follows from them. Whatever is in neither list is sent
+/// Failed deliveries of a batch, by what follows from them. Whatever is in neither of the first two is sent
 /// again as it is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults<'a> {
@@ -18,6 +18,9 @@ pub(crate) struct Faults<'a> {
     pub(crate) suspects: Vec<usize>,
     /// Results with a record for a topic that is away or forbidden, and that topic.
     pub(crate) topics: Vec<(usize, &'a str)>,
+    /// Topics that refuse a record's time, which is when it is sent: our clock's fault, or a broker's, and no
+    /// record's.
+    pub(crate) clocks: Vec<&'a str>,
 }
 
 impl<'a> Faults<'a> {
@@ -30,6 +33,8 @@ impl<'a> Faults<'a> {
                 }
             } else if is_topic_fault(one.code) {
                 faults.topics.push((one.result, &one.topic));
+            } else if one.code == RDKafkaErrorCode::InvalidTimestamp {
+                faults.clocks.push(&one.topic);
             } else {
                 tracing::debug!(code = %one.code, topic = one.topic, "record not delivered; sent again");
             }
@@ -73,7 +78,6 @@ pub(crate) fn is_record_fault(code: RDKafkaErrorCode) -> bool {
         RDKafkaErrorCode::MessageSizeTooLarge
             | RDKafkaErrorCode::InvalidMessageSize
             | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp
     )
 }
 

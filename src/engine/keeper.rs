@@ -10,9 +10,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::Consumer;
 use super::core::{Core, Pending};
+use super::poison::News;
 use super::start::{self, Answer};
 use super::state::Partition;
-use crate::known_topics::KnownTopics;
 
 /// How often pending partitions are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -30,12 +30,7 @@ const COMMITTED: Duration = Duration::from_millis(300);
 /// the fetch's own wait (`fetch.wait.max.ms`, half a second) goes first.
 const ENDS: Duration = Duration::from_millis(1500);
 
-pub(crate) fn run(
-    core: &Core,
-    consumer: &Consumer,
-    topics: &KnownTopics,
-    answers: &Sender<(u64, Partition, Answer)>,
-) {
+pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Partition, Answer)>) {
     let (mut topics_read, mut stable_read) = (Instant::now(), Instant::now());
     loop {
         let ended = core.wait_until(ASK_AGAIN, |_| core.is_ending());
@@ -58,6 +53,7 @@ pub(crate) fn run(
                 }
             }
         }
+        say_what_is_flooded(core);
         if stable_read.elapsed() >= STABLE_EVERY {
             stable_read = Instant::now();
             match last_stable(core, consumer) {
@@ -71,13 +67,32 @@ pub(crate) fn run(
         if topics_read.elapsed() >= TOPICS_EVERY {
             topics_read = Instant::now();
             match consumer.fetch_metadata(None, ENDS) {
-                Ok(metadata) => topics.set(
+                Ok(metadata) => core.topics.set(
                     metadata
                         .topics()
                         .iter()
                         .map(|topic| topic.name().to_owned()),
                 ),
                 Err(error) => tracing::debug!(%error, "the list of topics could not be read again"),
+            }
+        }
+    }
+}
+
+/// Not once a record, of which there may be thousands a second: once when it begins or ends, and once a
+/// minute.
+fn say_what_is_flooded(core: &Core) {
+    let news = core.inputs.lock().judge(core.clock.now());
+    for one in news {
+        match one {
+            News::Flood(share) => tracing::warn!(
+                topic = &*share.topic,
+                percent = share.percent(),
+                records = share.records,
+                "records that cannot be read: somebody writes something else; each is a dead letter"
+            ),
+            News::Over(topic) => {
+                tracing::info!(topic = &*topic, "what comes can be read again");
             }
         }
     }

@@ -38,6 +38,7 @@ use self::consumer::{Callbacks, Consumer, Intake};
 use self::core::Core;
 use self::dispatch::Dispatcher;
 use self::output::Writer;
+use self::poison::Share;
 use self::record::{Origin, Reading};
 use self::state::Bounds;
 use self::transaction::{Committer, GiveBack, Note};
@@ -48,6 +49,7 @@ use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
 
 pub mod admin;
+mod aside;
 pub mod clients;
 mod consumer;
 mod core;
@@ -59,6 +61,7 @@ mod keeper;
 pub mod lanes;
 pub mod offsets;
 pub mod output;
+pub mod poison;
 mod producer;
 pub mod progress;
 pub mod reach;
@@ -90,6 +93,13 @@ pub struct Settings {
     pub reading: Reading,
     /// Where results go.
     pub writer: Writer,
+    /// The SMS topic, where it is the only one: while it is away, requests wait for it. Where each
+    /// tenant has its own, they go on the retry topics, so that no tenant waits for another's.
+    pub only_sms_topic: Option<String>,
+    /// Percent of a topic's input that is a flood where it cannot be read.
+    pub poison_share: u32,
+    /// Over how long that is judged.
+    pub poison_window: Duration,
     /// Results in one transaction.
     pub batch: usize,
     /// How long the committer waits for more results.
@@ -223,6 +233,18 @@ impl Observer {
         self.0.lock().state.gauges(&ends, self.0.clock.now())
     }
 
+    /// What share of each topic's input cannot be read.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<Share> {
+        self.0.inputs.lock().shares(self.0.clock.now())
+    }
+
+    /// The topics of which that is a flood.
+    #[must_use]
+    pub fn floods(&self) -> Vec<Share> {
+        self.0.inputs.lock().floods(self.0.clock.now())
+    }
+
     /// How long ago the request that is most overdue should have had its end.
     #[must_use]
     pub fn overdue(&self) -> Option<Duration> {
@@ -265,7 +287,7 @@ impl Engine {
         runtime: &Handle,
         patience: Duration,
     ) -> Result<Self, EngineError> {
-        let core = Arc::new(Core::new(settings, clock, metrics));
+        let core = Arc::new(Core::new(settings, clock, metrics, topics));
         let writer = Arc::new(core.settings.writer.clone());
         let (notes, from_handlers) = mpsc::channel();
         let callbacks = Callbacks::new(Arc::clone(&core), notes.clone());
@@ -305,7 +327,7 @@ impl Engine {
         consumer
             .subscribe(&subscription)
             .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
-        let threads = start_threads(&core, &consumer, dispatcher, committer, topics)?;
+        let threads = start_threads(&core, &consumer, dispatcher, committer)?;
         Ok(Self {
             core,
             threads: Some(threads),
@@ -392,7 +414,6 @@ fn start_threads<H: Handler>(
     consumer: &Arc<Consumer>,
     dispatcher: Arc<Dispatcher<H>>,
     committer: Committer,
-    topics: KnownTopics,
 ) -> Result<Threads, EngineError> {
     let (answer, answers) = mpsc::channel();
     let (drain, drain_for) = mpsc::channel();
@@ -420,7 +441,7 @@ fn start_threads<H: Handler>(
     let watched = sentinel("keeper");
     let consumer = Arc::clone(consumer);
     let keeper = spawn("keeper").spawn(move || {
-        keeper::run(&watched.core, &consumer, &topics, &answer);
+        keeper::run(&watched.core, &consumer, &answer);
     });
     Ok(Threads {
         intake: intake.map_err(|_| EngineError::Thread("consumer"))?,

@@ -80,7 +80,7 @@ impl Writer {
     pub fn settle(&self, request: &Request, outcome: Outcome, now: EpochMs) -> Outcome {
         match outcome {
             Outcome::Retried(setback) if self.tier(request, setback, now).is_none() => {
-                Outcome::DeadLettered(expired(setback))
+                Outcome::DeadLettered(setback.expired())
             }
             Outcome::Published(_)
             | Outcome::Rejected(_)
@@ -160,7 +160,7 @@ impl Writer {
 
     fn retried(&self, request: &Request, setback: Setback, now: EpochMs) -> Vec<Outgoing> {
         let Some(tier) = self.tier(request, setback, now) else {
-            return self.dead_lettered(request, expired(setback), now);
+            return self.dead_lettered(request, setback.expired(), now);
         };
         let mut headers = kept(&request.record, request);
         let envelope = &request.envelope;
@@ -260,26 +260,22 @@ impl Writer {
     }
 }
 
-fn expired(setback: Setback) -> Failure {
-    Failure {
-        disposition: Disposition::Expired,
-        code: setback.code,
-        stage: setback.stage,
-    }
-}
-
-/// Leaves the values of dead letters out: their topic takes less than was measured.
-pub fn shorten_dead_letter(records: &mut [Outgoing]) {
+/// Leaves the values of dead letters out: their topic takes less than was measured. Whether there was
+/// anything left to leave out.
+pub fn shorten_dead_letter(records: &mut [Outgoing]) -> bool {
     let is_letter = |record: &&mut Outgoing| {
         record
             .headers
             .iter()
             .any(|header| header.name == headers::DISPOSITION)
     };
-    records
-        .iter_mut()
-        .filter(is_letter)
-        .for_each(|letter| shorten(letter, 0));
+    let mut shorter = false;
+    for letter in records.iter_mut().filter(is_letter) {
+        let before = letter.size();
+        shorten(letter, 0);
+        shorter |= letter.size() != before;
+    }
+    shorter
 }
 
 /// How a request ended, for its outcome record.

@@ -17,6 +17,7 @@ use super::output::{Outgoing, writes_to};
 use super::state::Commit;
 use super::vitals::Vitals;
 use super::{EngineError, Stopped};
+use crate::clock::{Clock, EpochMs};
 use crate::metrics::TransactionEnd;
 
 /// The time for one operation, retries included; then the producer is built anew.
@@ -56,6 +57,14 @@ impl Written {
     }
 }
 
+/// What is to be sent of a result.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending<'a> {
+    pub(crate) records: &'a [Outgoing],
+    /// From then on it is too late for it, and for the whole transaction: nothing of it may be seen.
+    pub(crate) deadline: Option<EpochMs>,
+}
+
 /// What a transaction of the engine finishes.
 pub(crate) struct Offsets<'a> {
     pub(crate) metadata: &'a ConsumerGroupMetadata,
@@ -66,6 +75,8 @@ pub(crate) struct Offsets<'a> {
 #[derive(Debug)]
 enum Trouble {
     Abort(KafkaError),
+    /// A result's deadline has come since the transaction was put together.
+    Late,
     Rebuild(Option<KafkaError>),
 }
 
@@ -74,6 +85,7 @@ pub(crate) struct Producers {
     pub(crate) config: ClientConfig,
     pub(crate) reachability: Arc<Reachability>,
     pub(crate) vitals: Arc<Vitals>,
+    pub(crate) clock: Clock,
 }
 
 impl Producers {
@@ -92,8 +104,11 @@ impl Producers {
                 .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
             match self.vitals.watch(|| producer.init_transactions(CALL)) {
                 Ok(()) => {
-                    let vitals = Arc::clone(&self.vitals);
-                    return Ok(Transactions { producer, vitals });
+                    return Ok(Transactions {
+                        producer,
+                        vitals: Arc::clone(&self.vitals),
+                        clock: self.clock.clone(),
+                    });
                 }
                 Err(error) if give_up() => {
                     return Err(EngineError::Unreachable(Stopped::from(&error)));
@@ -109,13 +124,15 @@ impl Producers {
 pub(crate) struct Transactions {
     producer: BaseProducer<Deliveries>,
     vitals: Arc<Vitals>,
+    clock: Clock,
 }
 
 impl Transactions {
-    /// One transaction: the records of each result, and the offsets that they finish, if any.
+    /// One transaction: the records of each result, and the offsets that they finish, if any. It is
+    /// aborted where one of them is too late.
     pub(crate) fn write<'a>(
         &self,
-        results: impl Iterator<Item = &'a [Outgoing]> + Clone,
+        results: impl Iterator<Item = Sending<'a>> + Clone,
         offsets: Option<&Offsets<'_>>,
         started: Instant,
     ) -> Written {
@@ -143,27 +160,37 @@ impl Transactions {
             },
             Err(Trouble::Abort(error)) => {
                 tracing::debug!(%error, "transaction aborted");
-                match self.abort() {
-                    Err(error) => Written::Rebuild {
-                        error: Some(error),
-                        commit_called,
-                    },
-                    Ok(()) if failed.is_empty() => Written::Aborted,
-                    Ok(()) => Written::Undelivered(failed),
-                }
+                self.give_up(failed, commit_called)
+            }
+            Err(Trouble::Late) => {
+                tracing::debug!("transaction aborted: a deadline has come");
+                self.give_up(failed, commit_called)
             }
         }
     }
 
+    fn give_up(&self, failed: Vec<Undelivered>, commit_called: bool) -> Written {
+        match self.abort() {
+            Err(error) => Written::Rebuild {
+                error: Some(error),
+                commit_called,
+            },
+            Ok(()) if failed.is_empty() => Written::Aborted,
+            Ok(()) => Written::Undelivered(failed),
+        }
+    }
+
     /// The deliveries that failed, or would have.
-    fn take_failed<'a>(&self, results: impl Iterator<Item = &'a [Outgoing]>) -> Vec<Undelivered> {
+    fn take_failed<'a>(&self, results: impl Iterator<Item = Sending<'a>>) -> Vec<Undelivered> {
         let mut failed = self.producer.context().take_failed();
         let forbidden = self.producer.context().take_forbidden();
         if forbidden.is_empty() {
             return failed;
         }
-        for (result, records) in results.enumerate() {
-            let topics = forbidden.iter().filter(|topic| writes_to(records, topic));
+        for (result, sending) in results.enumerate() {
+            let topics = forbidden
+                .iter()
+                .filter(|topic| writes_to(sending.records, topic));
             failed.extend(topics.map(|topic| Undelivered {
                 result,
                 topic: topic.clone(),
@@ -181,8 +208,12 @@ impl Transactions {
         })
     }
 
-    fn send_all<'a>(&self, results: impl Iterator<Item = &'a [Outgoing]>) -> Result<(), Trouble> {
-        for (result, records) in results.enumerate() {
+    /// The deadline is looked at right before the send: since it was before, we may have stood still.
+    fn send_all<'a>(&self, results: impl Iterator<Item = Sending<'a>>) -> Result<(), Trouble> {
+        for (result, Sending { records, deadline }) in results.enumerate() {
+            if deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
+                return Err(Trouble::Late);
+            }
             for record in records {
                 self.send(result, record)?;
             }

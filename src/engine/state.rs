@@ -128,6 +128,14 @@ struct Window {
     jobs: usize,
 }
 
+impl Window {
+    fn take(&mut self, ticket: &Ticket) {
+        self.requests += 1;
+        self.bytes += ticket.bytes;
+        self.jobs += usize::from(ticket.origin == Origin::Jobs);
+    }
+}
+
 /// What there is to say about the state in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -330,13 +338,26 @@ impl State {
         Some(next)
     }
 
-    /// Takes what waits directly behind `head` in its lane, came from the same partition in the same
-    /// assignment, and is what `joins` it: it is open from now on, as its head is.
+    /// Takes what waits directly behind `head` in its lane, or for its time to be retried, came from the
+    /// same partition in the same assignment, and is what `joins` it: it is open from now on, as its
+    /// head is. A retry has lost its place in the order, so it is taken past one that differs.
     pub fn take_behind(&mut self, head: &Ticket, joins: impl Fn(&Request) -> bool) -> Vec<Ticket> {
-        let (epoch, partition) = (head.epoch, head.partition());
-        let taken = self.lanes.take_behind(head.lane, |next| {
-            next.epoch == epoch && next.partition() == partition && joins(&next.request)
-        });
+        let (lane, epoch) = (head.lane, head.epoch);
+        let joins = |next: &Ticket| next.epoch == epoch && joins(&next.request);
+        let mut taken = self.lanes.take_behind(lane, joins);
+        if matches!(head.origin, Origin::Retry(_)) {
+            let retried = |next: &Ticket| next.lane == lane && joins(next);
+            let parked = self.parked.remove(retried);
+            if let Some(assigned) = self.current(head) {
+                assigned.parked -= parked.len();
+            }
+            let (due, others): (Vec<_>, Vec<_>) = self.due.drain(..).partition(retried);
+            self.due = others.into();
+            for next in parked.into_iter().chain(due) {
+                self.window.take(&next);
+                taken.push(next);
+            }
+        }
         if let Some(assigned) = self.current(head) {
             assigned.open += taken.len();
         }
@@ -357,6 +378,14 @@ impl State {
         self.assigned
             .get(&ticket.partition())
             .is_some_and(|assigned| assigned.epoch == ticket.epoch)
+    }
+
+    /// Whether it is, and not about to be given back.
+    #[must_use]
+    pub fn is_staying(&self, ticket: &Ticket) -> bool {
+        self.assigned
+            .get(&ticket.partition())
+            .is_some_and(|assigned| assigned.epoch == ticket.epoch && !assigned.leaving)
     }
 
     /// What to commit together with the results of `tickets`, all current: exactly their
@@ -575,9 +604,7 @@ impl State {
     }
 
     fn enter(&mut self, ticket: Ticket) -> Admission {
-        self.window.requests += 1;
-        self.window.bytes += ticket.bytes;
-        self.window.jobs += usize::from(ticket.origin == Origin::Jobs);
+        self.window.take(&ticket);
         let admission = match self.lanes.offer(ticket.lane, ticket) {
             Offer::Start(ticket) => Admission::Start(ticket),
             Offer::Full(ticket) => Admission::LaneFull(ticket),
@@ -631,15 +658,19 @@ mod tests {
 
     const NOW: EpochMs = EpochMs(10_000_000);
 
-    fn state() -> (State, Partition) {
-        let mut state = State::new(Bounds {
+    fn bounds() -> Bounds {
+        Bounds {
             window: 10,
             window_bytes: 1_000,
             lane: 10,
             jobs: 10,
             parked: 10,
             lifetime: Duration::from_secs(300),
-        });
+        }
+    }
+
+    fn state() -> (State, Partition) {
+        let mut state = State::new(bounds());
         let partition = Partition {
             topic: "requests".into(),
             number: 0,
@@ -648,13 +679,12 @@ mod tests {
         (state, partition)
     }
 
-    fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
-        let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+    fn request(partition: &Partition, offset: i64, time: EpochMs, origin: Origin) -> Request {
         let record = Record {
             position: Position {
                 topic: Arc::clone(&partition.topic),
-                partition: 0,
-                offset: 0,
+                partition: partition.number,
+                offset,
             },
             timestamp: Some(time),
             key: None,
@@ -665,7 +695,12 @@ mod tests {
             lifetime: Duration::from_secs(300),
             accepted: "accepted".into(),
         };
-        let request = Request::read(record, Origin::Requests, NOW, &reading);
+        Request::read(record, origin, NOW, &reading)
+    }
+
+    fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
+        let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+        let request = request(partition, 0, time, Origin::Requests);
         let Admission::Start(ticket) = state.admit(request, epoch, NOW) else {
             unreachable!("nobody is before it");
         };
@@ -684,6 +719,46 @@ mod tests {
             assert_eq!(overdue, Some(Duration::from_secs(60)));
             state.committed(Vec::new(), std::iter::once(&ticket));
             assert_eq!(state.overdue(seconds(10_000)), None);
+        }
+    }
+
+    #[test]
+    fn a_retry_topic_is_held_while_too_many_wait_and_read_again_when_half_are_gone() {
+        let delay = Duration::from_secs(5);
+        let mut state = State::new(Bounds {
+            parked: 4,
+            ..bounds()
+        });
+        let partition = Partition {
+            topic: "retry.5s".into(),
+            number: 0,
+        };
+        let origin = Origin::Retry(delay);
+        let epoch = state.assign(partition.clone(), origin, Tracker::foreign(0, 0));
+        for offset in 0..4_i64 {
+            assert_eq!(state.holds(), [], "{offset} wait");
+            let time = NOW.plus(Duration::from_millis(offset.unsigned_abs()));
+            assert_eq!(
+                state.deliver(&partition, offset, Some(time), time),
+                Some(epoch)
+            );
+            let request = request(&partition, offset, time, origin);
+            let admission = state.admit(request, epoch, time);
+            assert!(matches!(admission, Admission::Waits), "it is not due");
+        }
+        assert_eq!(state.holds(), [(partition.clone(), true)]);
+        assert_eq!(
+            state.next_due(),
+            Some(NOW.plus(delay)),
+            "nothing to do before"
+        );
+        // One by one, each exactly when it is due.
+        for (offset, change) in [(0, None), (1, Some(false))] {
+            let due = EpochMs(NOW.0 + offset).plus(delay);
+            assert_eq!(state.take_due(EpochMs(due.0 - 1)).len(), 0);
+            assert_eq!(state.take_due(due).len(), 1);
+            let change = change.map(|hold| (partition.clone(), hold));
+            assert_eq!(state.holds(), Vec::from_iter(change), "after {offset}");
         }
     }
 

@@ -7,7 +7,8 @@
 //!
 //! A head that has waited longer than `engine.supersede_after` takes along what waits directly behind
 //! it, asks for the same, and came from the same partition in the same assignment, so that all of it is
-//! committed, or dropped, as one. The one that lives longest is published, so that the message is good
+//! committed, or dropped, as one. A retry also takes those that wait beside it for their time: else who
+//! asked six times while few others did would have six retries, and six messages. The one that lives longest is published, so that the message is good
 //! for as long as any of them. Only a head with its OTP takes others along, and only while it can be
 //! published: else each has an end of its own. So no request is cancelled by another that never reached
 //! the citizen.
@@ -159,6 +160,8 @@ fn is_same(head: &Request, other: &Request) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use rstest::rstest;
 
     use super::*;
@@ -206,9 +209,13 @@ mod tests {
 
         /// From here on requests come from this partition, in a new assignment.
         fn assign(&mut self, number: i32) {
+            self.assign_as(number, Origin::Requests);
+        }
+
+        fn assign_as(&mut self, number: i32, origin: Origin) {
             self.partition = partition(number);
             let (partition, tracker) = (self.partition.clone(), Tracker::foreign(0, 0));
-            self.state.assign(partition, Origin::Requests, tracker);
+            self.state.assign(partition, origin, tracker);
         }
 
         /// A request of this time.
@@ -351,6 +358,30 @@ mod tests {
             .handled(group.published().lane)
             .expect("the other");
         assert_eq!(next.request.record.position.offset, 2);
+    }
+
+    #[test]
+    fn retries_that_wait_for_their_time_join_one_of_their_partition() {
+        let mut lane = Lane::new();
+        lane.assign_as(0, Origin::Retry(AFTER));
+        lane.ask(SAME, LATE, None);
+        let other = SAME.replace("login", "register");
+        for value in [&other, SAME, SAME] {
+            lane.ask(value, NOW.0, None);
+        }
+        let group = lane.gather(AFTER);
+        assert_eq!(group.published().request.record.position.offset, 3);
+        assert_eq!(group.superseded().len(), 2);
+        let parked = |lane: &Lane| lane.state.gauges(&HashMap::new(), NOW).parked;
+        assert_eq!(
+            (parked(&lane), lane.state.open(), lane.state.room()),
+            (1, 3, 97)
+        );
+
+        let commits = lane.state.commits(group.tickets());
+        lane.state.committed(commits, group.tickets());
+        assert_eq!((lane.state.open(), lane.state.room()), (0, 100));
+        assert_eq!(parked(&lane), 1, "the one that differs has its own turn");
     }
 
     #[rstest]

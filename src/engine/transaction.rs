@@ -13,6 +13,7 @@
 //! | abortable | abort; what is still ours goes into the next transaction |
 //! | fatal, or over budget | a new producer with the same id, and a look at what was committed |
 //! | a record that its topic never takes | the batch is halved until it stands alone, then a dead letter |
+//! | a topic that is missing or forbidden | what is for it is put [`aside`](super::aside), and the rest goes on |
 //!
 //! Deliberately not handled here: a call of librdkafka that never returns. The watchdog ends the
 //! process then; the next one takes the open transaction over.
@@ -26,12 +27,13 @@ use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 
 use super::EngineError;
+use super::aside::Aside;
 use super::clients::TRANSACTION_TIMEOUT;
 use super::consumer::Consumer;
 use super::core::Core;
 use super::faults::Fences;
 use super::output::{self, EXPIRED, Outgoing, Writer};
-use super::producer::{CALL, Offsets, Producers, Transactions, Written};
+use super::producer::{CALL, Offsets, Producers, Sending, Transactions, Written};
 use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
@@ -59,6 +61,8 @@ pub(crate) struct Finished {
     pub(crate) group: Group,
     pub(crate) outcome: Outcome,
     pub(crate) records: Vec<Outgoing>,
+    /// Which one it was that the committer got.
+    pub(crate) arrival: u64,
 }
 
 impl Finished {
@@ -70,12 +74,22 @@ impl Finished {
             group,
             outcome,
             records,
+            arrival: 0,
         }
     }
 
     /// All of a group came from one partition in one assignment: what holds for this one holds for all.
     fn ticket(&self) -> &Ticket {
         self.group.published()
+    }
+
+    /// Only what may be published can be too late.
+    fn sending(&self) -> Sending<'_> {
+        let deadline = self.ticket().request.envelope.context.deadline;
+        Sending {
+            records: &self.records,
+            deadline: matches!(self.outcome, Outcome::Published(_)).then_some(deadline),
+        }
     }
 
     fn is_covered(&self, partition: &Partition, tag: &Tag) -> bool {
@@ -113,8 +127,13 @@ pub(crate) struct Committer {
     /// A partition was assigned, and its start is not committed.
     assigned: bool,
     fences: Fences,
-    /// Topics of ours that could not be written to, and everything waits for.
-    waits_for: BTreeSet<String>,
+    arrivals: u64,
+    /// What waits for topics that take nothing now.
+    aside: Aside<Finished>,
+    /// Topics that refused the time of what was written last: said once.
+    wrong_times: BTreeSet<String>,
+    /// The topic that the transaction under way is to find out about.
+    trying: Option<String>,
     ending: bool,
 }
 
@@ -137,6 +156,7 @@ impl Committer {
             config: settings.connection.producer(&id, settings.largest_record),
             reachability: Arc::clone(&core.reachability),
             vitals: Arc::clone(&core.vitals),
+            clock: core.clock.clone(),
         };
         let deadline = Instant::now() + patience;
         let producer = producers.open(|| Instant::now() >= deadline)?;
@@ -153,7 +173,10 @@ impl Committer {
             offsets_committed: Instant::now(),
             assigned: false,
             fences: Fences::default(),
-            waits_for: BTreeSet::new(),
+            arrivals: 0,
+            aside: Aside::default(),
+            wrong_times: BTreeSet::new(),
+            trying: None,
             ending: false,
         })
     }
@@ -162,13 +185,12 @@ impl Committer {
     pub(crate) fn run(mut self) {
         while !self.core.failed.is_cancelled() {
             self.collect();
+            let mut batch = self.take_batch();
             let offsets_due =
                 self.ending || self.assigned || self.offsets_committed.elapsed() >= OFFSETS_EVERY;
-            if self.queue.is_empty() && !offsets_due {
+            if batch.is_empty() && !offsets_due {
                 continue;
             }
-            let size = self.queue.len().min(self.cap);
-            let mut batch: Vec<_> = self.queue.drain(..size).collect();
             let end = self.transact(&mut batch, offsets_due);
             let clean = matches!(end, None | Some(Written::Committed)) && batch.is_empty();
             self.follow_up(end, batch);
@@ -182,7 +204,9 @@ impl Committer {
     fn collect(&mut self) {
         if self.queue.is_empty() && !self.ending && !self.assigned {
             let left = OFFSETS_EVERY.saturating_sub(self.offsets_committed.elapsed());
-            self.receive(left);
+            let next_try = self.aside.next_try();
+            let next_try = next_try.map(|at| at.saturating_duration_since(Instant::now()));
+            self.receive(next_try.map_or(left, |pause| pause.min(left)));
         }
         let linger = Instant::now() + self.core.settings.linger;
         while self.queue.len() < self.cap && !self.ending && !self.queue.is_empty() {
@@ -195,12 +219,32 @@ impl Committer {
 
     fn receive(&mut self, wait: Duration) -> bool {
         match self.notes.recv_timeout(wait) {
-            Ok(Note::Finished(finished)) => self.queue.push_back(*finished),
+            Ok(Note::Finished(mut finished)) => {
+                self.arrivals += 1;
+                finished.arrival = self.arrivals;
+                self.queue.push_back(*finished);
+            }
             Ok(Note::Assigned) => self.assigned = true,
             Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => self.ending = true,
             Err(RecvTimeoutError::Timeout) => return false,
         }
         true
+    }
+
+    /// The results of the next transaction: one that finds out whether its topic takes records again,
+    /// where it is time for that; else the next ones of those that need no topic that is away.
+    fn take_batch(&mut self) -> Vec<Finished> {
+        self.trying = None;
+        if let Some(tried) = self.take_aside() {
+            return vec![tried];
+        }
+        let mut batch = Vec::new();
+        while batch.len() < self.cap
+            && let Some(finished) = self.queue.pop_front()
+        {
+            batch.extend(self.hold_back(finished));
+        }
+        batch
     }
 
     fn follow_up(&mut self, end: Option<Written>, mut batch: Vec<Finished>) {
@@ -212,7 +256,7 @@ impl Committer {
             None => !batch.is_empty(),
             Some(Written::Aborted) => true,
             Some(Written::Undelivered(failed)) => {
-                self.part(&mut batch, &failed);
+                batch = self.part(batch, &failed);
                 true
             }
             // Whether it went through is looked up.
@@ -222,9 +266,15 @@ impl Committer {
             }
         };
         for finished in batch.into_iter().rev() {
-            self.queue.push_front(finished);
+            if let Some(finished) = self.hold_back(finished) {
+                self.queue.push_front(finished);
+            }
         }
         if aborted {
+            if self.queue.is_empty() {
+                // What is aside has its own word in health.
+                self.core.vitals.nothing_to_commit();
+            }
             self.core.wait_until(PAUSE, |_| false);
         }
     }
@@ -247,7 +297,7 @@ impl Committer {
                     metadata: &metadata,
                     commits: &commits,
                 };
-                let results = batch.iter().map(|finished| finished.records.as_slice());
+                let results = batch.iter().map(Finished::sending);
                 producer.write(results, Some(&offsets), started)
             }
             None => Written::Rebuild {
@@ -302,8 +352,8 @@ impl Committer {
     fn expire(&self, batch: &mut Vec<Finished>) {
         let now = self.core.clock.now();
         let is_late = |finished: &Finished| {
-            matches!(finished.outcome, Outcome::Published(_))
-                && finished.ticket().request.envelope.context.deadline <= now
+            let deadline = finished.sending().deadline;
+            deadline.is_some_and(|deadline| deadline <= now)
         };
         let end = Instead::DeadLettered(Failure {
             stage: Stage::Publish,
@@ -318,9 +368,14 @@ impl Committer {
     /// others at the end of the batch, so that every place stays what it is.
     fn replace(&self, batch: &mut Vec<Finished>, place: usize, end: Instead) {
         let now = self.core.clock.now();
-        let each = batch.remove(place).group.apart(end).into_iter();
-        let mut each =
-            each.map(|(group, outcome)| Finished::new(group, outcome, &self.writer, now));
+        let Finished { group, arrival, .. } = batch.remove(place);
+        let mut each = group
+            .apart(end)
+            .into_iter()
+            .map(|(group, outcome)| Finished {
+                arrival,
+                ..Finished::new(group, outcome, &self.writer, now)
+            });
         batch.splice(place..place, each.by_ref().take(1));
         batch.extend(each);
     }
@@ -384,13 +439,14 @@ impl Committer {
     }
 
     fn committed(&mut self, commits: Vec<Commit>, batch: &mut Vec<Finished>) {
-        self.waits_for.retain(|topic| {
+        self.wrong_times.retain(|topic| {
             let written = batch.iter().any(|finished| finished.writes_to(topic));
             if written {
-                tracing::info!(topic, "the topic is there again");
+                tracing::info!(topic, "the topic takes the time of our records again");
             }
             !written
         });
+        self.take_back(batch);
         self.count(batch);
         self.give_back_spare(batch);
         let mut shared = self.core.lock();

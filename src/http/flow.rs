@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,20 +92,22 @@ impl<H: Handler> Flow<H> {
     pub(super) async fn answer(
         self: Arc<Self>,
         peer: IpAddr,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: Bytes,
     ) -> Answer {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
         };
-        let key = match head::idempotency_key(headers) {
+        let key = match head::idempotency_key(&headers) {
             Ok(key) => key,
             Err(answer) => return answer,
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Answer::Busy;
         };
-        let visit = self.visit(peer, headers, body, submission);
+        let visit = self.visit(peer, &headers, body, submission);
+        // They hold the connection's buffer, and there may be long to wait.
+        drop(headers);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
             let _held = (place, self.metrics.http_request());
@@ -128,7 +131,7 @@ impl<H: Handler> Flow<H> {
         headers: &HeaderMap,
         body: Bytes,
         submission: Submission,
-    ) -> Visit {
+    ) -> Box<Visit> {
         let number = submission.mobile().unwrap_or_default().as_bytes();
         let id = |name: &str| headers::clean_id(headers.get(name)?.as_bytes(), number);
         let received = self.clock.now();
@@ -136,7 +139,7 @@ impl<H: Handler> Flow<H> {
         let client = self.clients.as_ref().zip(address);
         let client = client.map(|(clients, address)| clients.name(address));
         let event_id = uuid::Uuid::new_v4().to_string();
-        Visit {
+        Box::new(Visit {
             received,
             context: Context {
                 deadline: received.plus(self.lifetime),
@@ -150,11 +153,11 @@ impl<H: Handler> Flow<H> {
             event_id,
             body,
             submission,
-        }
+        })
     }
 
     /// A request with an idempotency key.
-    async fn serve_once(self: &Arc<Self>, key: &str, visit: Visit) -> Answer {
+    async fn serve_once(self: &Arc<Self>, key: &str, visit: Box<Visit>) -> Answer {
         let fingerprint = Fingerprint::of(&visit.submission);
         match self.keys.begin(key, &fingerprint).await {
             Begin::First(lease) => self.serve(visit, Some(lease)).await,
@@ -165,7 +168,7 @@ impl<H: Handler> Flow<H> {
         }
     }
 
-    async fn serve(self: &Arc<Self>, visit: Visit, mut lease: Option<Lease>) -> Answer {
+    async fn serve(self: &Arc<Self>, visit: Box<Visit>, mut lease: Option<Lease>) -> Answer {
         let result = if self.outbox.open_for().is_some_and(|age| age >= HUNG) {
             Err(Answer::Withdrawn)
         } else {
@@ -258,6 +261,8 @@ impl<H: Handler> Flow<H> {
         let handled = self
             .handler
             .handle(&visit.submission, &visit.context, &stop);
+        // Pinned in its place: it is most of what a waiting request takes.
+        let handled = pin!(handled);
         match tokio::time::timeout(self.budget, handled).await {
             Ok(Some(outcome)) => self.judged(outcome),
             Ok(None) | Err(_) => Ok(Content::HandedOver { tries: 1 }),

@@ -17,6 +17,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -97,9 +98,9 @@ fn router<H: Handler>(
     let send = move |State(flow): State<Arc<Flow<H>>>,
                      Extension(Peer(peer)): Extension<Peer>,
                      request: Request<Body>| async move {
-        let (head, body) = request.into_parts();
-        match body::read(&head.headers, body, bounds).await {
-            Ok(body) => flow.answer(peer, &head.headers, body).await,
+        let (Parts { headers, .. }, body) = request.into_parts();
+        match body::read(&headers, body, bounds).await {
+            Ok(body) => flow.answer(peer, headers, body).await,
             Err(answer) => answer,
         }
     };

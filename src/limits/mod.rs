@@ -10,7 +10,8 @@
 //! A request is charged once, before anybody looks whether its number is registered (a limit that is
 //! reached by registered numbers alone would tell which those are), to every limit or to none. What it
 //! came to is kept under its source, so that a request that is handled again, after a crash or a
-//! rebalance, comes to the same. It is given back for a failure of ours, never for a rejection.
+//! rebalance, comes to the same. It is given back for a failure of ours, and where another request's message stands
+//! for it (superseded), never for a rejection.
 //!
 //! Windows run on the time a request was received. A key is the number's digits as they were given,
 //! whatever tenant, country code or user type came with them: a number with its country's prefix in

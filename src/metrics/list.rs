@@ -84,6 +84,8 @@ metrics! {
         "Records below the last stable offset that are not finished, on our partitions";
     LAG_AGE: Gauge "user_otp_lag_seconds" ["topic"]
         "Age of the oldest of them by its record time; on a retry topic its delay is part of it";
+    POISON: Gauge "user_otp_poison_ratio" ["topic"]
+        "Part of what came lately (engine.poison_window) that cannot be read, from 0 to 1";
     PARTITIONS: Gauge "user_otp_partitions_assigned" []
         "Partitions that are consumed";
     PENDING: Gauge "user_otp_partitions_pending" []
@@ -106,6 +108,8 @@ metrics! {
         "Records older than a request lives that were there before the group, passed over";
     LOST: Counter "user_otp_offsets_lost" []
         "Offsets that were gone before they were consumed (retention, a topic created anew)";
+    AGE: Histogram "user_otp_request_age_seconds" []
+        "How old requests were by their records' times when they were read: lag, or a producer's clock that is behind";
     AHEAD: Histogram "user_otp_record_ahead_seconds" []
         "How far records' times were ahead of our clock, of those that were: a producer's clock";
 }

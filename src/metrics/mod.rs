@@ -23,6 +23,7 @@ use prometheus_client::registry::{Metric as Registrable, Registry};
 pub use self::list::{ALL, Kind, Metric};
 
 use crate::egov::{Load, Service};
+use crate::engine::poison::Share;
 use crate::engine::record::Door;
 use crate::engine::state;
 use crate::limits::Reached;
@@ -87,6 +88,8 @@ impl Drop for InProgress {
 pub struct Gauges {
     /// The engine's, where it runs here.
     pub engine: Option<state::Gauges>,
+    /// What of each topic's input cannot be read.
+    pub inputs: Vec<Share>,
     /// Partitions whose start is not known yet.
     pub pending: usize,
     /// Each service that is called.
@@ -101,6 +104,7 @@ type Three = [(&'static str, &'static str); 3];
 type ByTopic = [(&'static str, Arc<str>); 1];
 type Times<L> = Family<L, Histogram, fn() -> Histogram>;
 type Seconds = Gauge<f64, AtomicU64>;
+type Ratio = Gauge<f64, AtomicU64>;
 
 /// A cheap handle to all metrics of a process.
 #[derive(Debug, Clone)]
@@ -142,6 +146,7 @@ struct Inner {
     unusable: Family<One, Counter>,
     lag: Family<ByTopic, Gauge>,
     lag_age: Family<ByTopic, Seconds>,
+    poison: Family<ByTopic, Ratio>,
     partitions: Gauge,
     pending: Gauge,
     rebalances: Family<One, Counter>,
@@ -153,6 +158,7 @@ struct Inner {
     transaction_time: Times<One>,
     skipped: Counter,
     lost: Counter,
+    age: Histogram,
     ahead: Histogram,
     /// Gauges are set and read in one go.
     registry: Mutex<Registry>,
@@ -196,6 +202,7 @@ impl Default for Metrics {
             unusable: register(r, list::UNUSABLE, Family::default()),
             lag: register(r, list::LAG, Family::default()),
             lag_age: register(r, list::LAG_AGE, Family::default()),
+            poison: register(r, list::POISON, Family::default()),
             partitions: register(r, list::PARTITIONS, Gauge::default()),
             pending: register(r, list::PENDING, Gauge::default()),
             rebalances: register(r, list::REBALANCES, Family::default()),
@@ -211,6 +218,7 @@ impl Default for Metrics {
             ),
             skipped: register(r, list::SKIPPED, Counter::default()),
             lost: register(r, list::LOST, Counter::default()),
+            age: register(r, list::AGE, Histogram::new(CLOCKS)),
             ahead: register(r, list::AHEAD, Histogram::new(CLOCKS)),
             registry: Mutex::new(registry),
         };
@@ -388,6 +396,11 @@ impl Metrics {
         self.0.lost.inc_by(u64::try_from(offsets).unwrap_or(0));
     }
 
+    /// A request was this old by its record's time when it was read.
+    pub fn request_age(&self, age: Duration) {
+        self.0.age.observe(age.as_secs_f64());
+    }
+
     /// A record's time was `ahead` of our clock.
     pub fn record_ahead(&self, ahead: Duration) {
         self.0.ahead.observe(ahead.as_secs_f64());
@@ -463,6 +476,11 @@ impl Inner {
         // Topics whose partitions are no longer ours are not ours to speak of.
         self.lag.clear();
         self.lag_age.clear();
+        self.poison.clear();
+        for share in &now.inputs {
+            let labels = [("topic", Arc::clone(&share.topic))];
+            self.poison.get_or_create(&labels).set(share.ratio());
+        }
         for (topic, lag) in &engine.lag {
             let labels = [("topic", Arc::clone(topic))];
             let records = i64::try_from(lag.records).unwrap_or(i64::MAX);
@@ -547,6 +565,7 @@ mod tests {
         metrics.retry_started(Duration::from_millis(3));
         metrics.transaction(Door::Http, TransactionEnd::Rebuilt, Duration::from_secs(20));
         metrics.offsets_lost(7);
+        metrics.request_age(Duration::from_millis(20));
         metrics.record_ahead(Duration::from_secs(90));
         let load = Load {
             limit: 256,
@@ -557,12 +576,18 @@ mod tests {
             records: 12,
             age: Duration::from_millis(1_500),
         };
+        let share = Share {
+            topic: "requests".into(),
+            records: 8,
+            poison: 2,
+        };
         let gauges = Gauges {
             engine: Some(state::Gauges {
                 window_requests: 3,
                 lag: [("requests".into(), lag)].into(),
                 ..state::Gauges::default()
             }),
+            inputs: vec![share],
             pending: 4,
             services: vec![(Service::Otp, load)],
             limits: vec![Reached {
@@ -613,6 +638,7 @@ mod tests {
         for line in [
             r#"user_otp_lag_records{topic="requests"} 12"#,
             r#"user_otp_lag_seconds{topic="requests"} 1.5"#,
+            r#"user_otp_poison_ratio{topic="requests"} 0.25"#,
             r#"user_otp_service_calls_waiting{service="otp"} 1"#,
             "user_otp_window_requests 3",
             r#"user_otp_limits_reached_total{limit="limit-prefix",effect="shadowed"} 5"#,

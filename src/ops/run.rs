@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,14 +62,20 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
         bail!("kafka.\"{property}\": {problem}; see librdkafka's CONFIGURATION.md");
     }
     let admin = connect(config, deadline).await?;
-    let found = prepare_topics(config, &admin).await?;
+    let (found, names) = patiently(deadline, async || {
+        let found = prepare_topics(config, &admin).await?;
+        Ok((found, admin.list_topics().await?))
+    })
+    .await?;
     let topics = KnownTopics::default();
-    topics.set(admin.list_topics().await?);
+    topics.set(names);
     let settings = service::engine_settings(config, &found);
     let left = deadline.saturating_duration_since(Instant::now());
     let clock = Clock::system();
     let service = service::start(config, settings, topics.clone(), clock.clone(), left).await?;
-    service::watch(service.vitals());
+    let (asked, runtime) = (admin.clone(), Handle::current());
+    let answers = move || runtime.block_on(asked.brokers()).is_ok();
+    service::watch(service.vitals(), answers);
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
     let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
     if let Some(door) = service.http(config, clock) {
@@ -180,6 +187,25 @@ pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Asks again until the start-up deadline where brokers went away after they had answered.
+async fn patiently<T>(
+    deadline: Instant,
+    ask: impl AsyncFn() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    loop {
+        match ask().await {
+            Err(error) if is_unreachable(&error) && Instant::now() < deadline => {
+                tracing::warn!(%error, "Kafka does not answer any more; asking again");
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AdminError::Unreachable { .. }))
 }
 
 /// Creates what is missing of our own topics, where it may; then says what is still missing.
@@ -304,5 +330,48 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+    use super::*;
+
+    /// Asks `patiently` what has no answer twice.
+    async fn asked(patience: Duration) -> (usize, bool) {
+        let tries = Cell::new(0);
+        let deadline = Instant::now() + patience;
+        let result = patiently(deadline, async || {
+            tries.set(tries.get() + 1);
+            if tries.get() > 2 {
+                return Ok(());
+            }
+            let silence = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+            Err(AdminError::Unreachable(silence).into())
+        })
+        .await;
+        (tries.get(), result.is_ok())
+    }
+
+    #[tokio::test]
+    async fn brokers_that_go_away_during_the_start_are_asked_again() {
+        assert_eq!(asked(Duration::from_secs(60)).await, (3, true));
+        assert_eq!(asked(Duration::ZERO).await, (1, false));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_for_good_ends_the_start() {
+        let tries = Cell::new(0);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let result = patiently(deadline, async || {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(anyhow::anyhow!("a topic is missing"))
+        });
+        assert!(result.await.is_err());
+        assert_eq!(tries.get(), 1);
     }
 }

@@ -6,6 +6,7 @@ use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, User};
 
 use crate::kafka::{Record, wait_until};
+use crate::management::Scrape;
 use crate::request::Request;
 use crate::world::{Setup, TIERS, World, now};
 
@@ -291,6 +292,48 @@ fn what_a_service_refuses_is_a_dead_letter_as_it_came() {
     world.assert_works("9876522299", "well");
 }
 
+/// What waits in memory is read again by whoever has its partition then, and is due when it was.
+#[test]
+fn retries_that_wait_survive_a_kill_and_a_rebalance() {
+    const DELAY: i64 = 6_000;
+    /// Fewer failures than make a service count as down.
+    const REQUESTS: usize = 15;
+    let world = World::with(
+        Setup::default()
+            .set("RETRY__DELAYS", "6s")
+            .set("SERVICES__TRIES", "1"),
+    );
+    let mut process = world.start("a");
+    let down = Behaviour::failing(Fault::status(503));
+    world.egov.set(Service::Otp, down.times(REQUESTS));
+    let all: Vec<_> = (0..REQUESTS)
+        .map(|n| Request::register(&format!("98765230{n:02}")).id(format!("n-{n}")))
+        .collect();
+    world.requests(&all);
+    wait_until("all of them wait", || {
+        world.retries("6s").len() == REQUESTS
+            && Scrape::of(&process).get("user_otp_retries_parked") >= REQUESTS as f64
+    });
+    process.kill();
+    let _second = world.start("b");
+    let _third = world.start("c");
+    let outcomes = world.wait_for_outcomes(REQUESTS);
+    for retry in world.retries("6s") {
+        let id = retry.header("otp-event-id").expect("an event");
+        let outcome = world.wait_for_outcome(id);
+        assert_eq!(
+            (outcome.summary().as_str(), outcome.moment("attempts")),
+            ("published", 2),
+            "{id}"
+        );
+        assert!(
+            outcome.moment("finishedAtMs") >= retry.timestamp + DELAY,
+            "{id} was early"
+        );
+    }
+    assert_eq!((outcomes.len(), world.sms().len()), (REQUESTS, REQUESTS));
+}
+
 /// The headers that every dead letter has, whatever the reason.
 #[track_caller]
 pub(crate) fn assert_letter(world: &World, letter: &Record, asked: &Record, before: i64) {
@@ -320,7 +363,7 @@ pub(crate) fn assert_letter(world: &World, letter: &Record, asked: &Record, befo
     assert_eq!(letter.header("otp-attempt"), None);
 }
 
-fn find(records: &[Record], id: &str) -> Record {
+pub(crate) fn find(records: &[Record], id: &str) -> Record {
     let mut found = records
         .iter()
         .filter(|record| record.header("otp-event-id") == Some(id));
@@ -472,39 +515,24 @@ fn a_missing_email_topic_costs_the_email_alone() {
     world.assert_works("9876522702", "without-email");
 }
 
-/// Waits until a request is retried twice, and only because its SMS cannot be written.
-#[track_caller]
-pub(crate) fn wait_until_retried_for_its_topic(world: &World) {
-    let retries = || TIERS.iter().flat_map(|tier| world.retries(tier));
-    wait_until("it is retried twice", || retries().count() >= 2);
-    for retry in retries() {
-        let why = ["otp-error-code", "otp-error-stage"].map(|name| retry.header(name));
-        assert_eq!(why, [Some("output-topic-unavailable"), Some("publish")]);
-    }
-}
-
+/// The broker's answer to a clock that is wrong; here the topic's bound is.
 #[test]
-fn an_sms_topic_that_goes_away_and_comes_back_costs_time_alone() {
+fn a_topic_that_refuses_our_time_costs_time_alone() {
+    const BOUND: &str = "message.timestamp.before.max.ms";
     let world = World::new();
-    let mut process = world.start("a");
-    world.assert_works("9876522751", "before");
-    world.kafka.delete_topics(&[&world.topics.sms]);
-    wait_until("the topic is gone", || {
-        world.kafka.partitions(&world.topics.sms).is_empty()
+    let process = world.start("a");
+    world.kafka.set_topic(&world.topics.sms, BOUND, "0");
+    world.request(&Request::register("9876522761").id("held"));
+    wait_until("it is said", || {
+        process.output.has_line(|line| {
+            line.contains("our clock is wrong") && line.contains(&world.topics.sms)
+        })
     });
-    world.request(&Request::register("9876522752").id("held"));
-    wait_until_retried_for_its_topic(&world);
-    // What needs no SMS goes on.
-    world.request(&Request::register("9876522751").id("refused"));
-    assert_eq!(
-        world.wait_for_outcome("refused").word("outcome"),
-        "rejected"
-    );
-    world.kafka.create_topic(&world.topics.sms, 2, &[]);
+    world
+        .kafka
+        .set_topic(&world.topics.sms, BOUND, &i64::MAX.to_string());
     assert_eq!(world.wait_for_outcome("held").summary(), "published");
-    // The first one went with the topic.
     assert_eq!((world.sms().len(), world.dead_letters().len()), (1, 0));
-    assert!(process.is_running(), "it needed no restart");
 }
 
 #[test]

@@ -274,6 +274,13 @@ impl Kafka {
         places.collect()
     }
 
+    /// Why the broker does not take a record, if it does not.
+    pub(crate) fn refusal(&self, topic: &str, draft: &Draft) -> Option<KafkaError> {
+        let sent = self.send(topic, draft);
+        let delivered = self.handle.block_on(sent).expect("the producer lives");
+        delivered.err().map(|(error, _)| error)
+    }
+
     fn send(&self, topic: &str, draft: &Draft) -> rdkafka::producer::DeliveryFuture {
         let headers = draft
             .headers

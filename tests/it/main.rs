@@ -36,11 +36,15 @@ mod ops_send;
 mod ops_status;
 mod ops_window;
 mod outage;
+mod outages;
+mod overload;
+mod poison;
 mod process;
 mod proxy;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;
+mod refusing_topics;
 mod request;
 mod secure;
 mod sizes;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 use rstest::rstest;
 use serde_json::Value;
 use user_otp::egov::Service;
@@ -19,7 +20,7 @@ use crate::kafka::{Draft, wait_for, wait_until};
 use crate::process::Process;
 use crate::redis_server::Redis;
 use crate::request::Request;
-use crate::world::{Setup, World};
+use crate::world::{Setup, World, now};
 
 /// Samples by series, as a scraper reads them.
 pub(crate) struct Scrape {
@@ -68,6 +69,45 @@ fn counts(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
         .iter()
         .map(|(labels, value)| ((*labels).to_owned(), *value))
         .collect()
+}
+
+/// A producer whose clock is wrong is seen, and one whose clock is far off hears of it.
+#[test]
+fn a_producers_clock_that_is_wrong_is_no_silence() {
+    const HOUR: i64 = 3_600_000;
+    // As topics.toml has it.
+    let bounds = [
+        ("message.timestamp.before.max.ms", "604800000"),
+        ("message.timestamp.after.max.ms", "3600000"),
+    ];
+    let world = World::with(Setup {
+        request_topic: bounds.to_vec(),
+        ..Setup::default()
+    });
+    let process = world.start("a");
+    world.assert_works("9876560021", "right");
+    let ask = |id: &str, off: i64| {
+        let request = Request::register("9876560022").id(id);
+        request.draft().timestamp(now() + off)
+    };
+    for (id, off) in [("ahead", HOUR / 2), ("behind", -HOUR / 20)] {
+        world.publish(&ask(id, off));
+        let outcome = world.wait_for_outcome(id);
+        assert_eq!(outcome.word("outcome"), "published", "{id}");
+    }
+    for off in [2 * HOUR, -8 * 24 * HOUR] {
+        let error = world
+            .kafka
+            .refusal(&world.topics.requests, &ask("far-off", off));
+        let code = error.and_then(|error| error.rdkafka_error_code());
+        assert_eq!(code, Some(RDKafkaErrorCode::InvalidTimestamp), "{off} ms");
+    }
+    let seen = Scrape::of(&process);
+    let count = |metric: &str, up_to: &str| seen.get(&format!("{metric}_bucket{{le=\"{up_to}\"}}"));
+    let ahead = |up_to| count("user_otp_record_ahead_seconds", up_to);
+    assert_eq!((ahead("600"), ahead("3600")), (0.0, 1.0));
+    let age = |up_to| count("user_otp_request_age_seconds", up_to);
+    assert_eq!((age("60"), age("600"), age("+Inf")), (1.0, 2.0, 2.0));
 }
 
 #[test]

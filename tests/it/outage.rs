@@ -105,6 +105,38 @@ fn over_http_a_service_that_is_down_is_not_waited_for() {
     assert_eq!(accepted().len(), asked - 1, "the probe is not done yet");
 }
 
+/// No call of this process ever comes to its own timeout: the budget ends each before.
+#[test]
+fn over_http_alone_a_service_slower_than_the_budget_is_found_out() {
+    let world = World::with(
+        Setup::default()
+            .set("ENGINE__ENABLED", "false")
+            .set("HTTP__BUDGET", "1s")
+            .set("OTP__CALLS", "3")
+            .set("OTP__TIMEOUT", "40s"),
+    );
+    let process = world.spawn("http");
+    let down = Behaviour::failing(Fault::Hang);
+    world.egov.set(Service::Otp, down);
+    let mut numbers = (0..).map(|n| format!("98765{:05}", 55_000 + n));
+    let mut next = || Request::register(&numbers.next().expect("there are many"));
+    wait_until("it counts as down", || {
+        let before = world.egov.calls(Service::Otp);
+        let mut clients: Vec<_> = (0..6).map(|_| Client::connect(&process)).collect();
+        for client in &mut clients {
+            client
+                .write(post(&next().body(), &[]))
+                .expect("it is taken");
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().expect("an answer").status, 201);
+        }
+        // One of them may have been a probe.
+        world.egov.calls(Service::Otp) <= before + 1
+    });
+    assert!(world.egov.calls(Service::Otp) <= 150);
+}
+
 #[test]
 fn texts_that_cannot_be_had_hold_up_nobody_else() {
     let world = World::new();

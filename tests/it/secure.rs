@@ -12,8 +12,8 @@ use user_otp::egov::standin::{Behaviour, Fault, User};
 use crate::acl::{Operation, Pattern, Permission, Resource, grant, revoke};
 use crate::broker::{Broker, Entrance, free_port};
 use crate::client::Client;
-use crate::failures::wait_until_retried_for_its_topic;
 use crate::kafka::{Draft, wait_until};
+use crate::management::{health, trouble};
 use crate::redis_server::Redis;
 use crate::request::Request;
 use crate::world::{Setup, World, own_prefix};
@@ -265,7 +265,7 @@ fn a_wrong_password_authority_or_protocol_ends_the_start_with_a_sentence() {
 }
 
 #[test]
-fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
+fn while_sms_may_not_be_written_requests_wait_and_nothing_else_does() {
     let secured = Secured::shared();
     let world = secured.permitted_world();
     let mut process = world.start("a");
@@ -274,22 +274,38 @@ fn while_sms_may_not_be_written_requests_are_retried_and_nothing_else_waits() {
     // written to, and one that is not seen at all, are found out by different answers.
     let mut permissions = vec![secured.forbid(Operation::Write, &world.topics.sms)];
     world.request(&Request::register("9876530102").id("held"));
-    // Who has an account is not registered again: that needs no SMS.
-    world.request(&Request::register("9876530101").id("refused"));
+    let reason = format!(
+        "{} is missing or forbidden: what is for it waits",
+        world.topics.sms
+    );
+    let ready = || health(&process, "/health/ready");
+    wait_until("health says so", || {
+        ready() == (503, "DOWN".to_owned(), trouble("output-topics", &reason))
+    });
+    world.requests(&[
+        Request::register("9876530103").id("behind"),
+        // Who has an account is not registered again: that needs no SMS.
+        Request::register("9876530101").id("refused"),
+    ]);
     assert_eq!(
         world.wait_for_outcome("refused").word("outcome"),
         "rejected"
     );
-    wait_until_retried_for_its_topic(&world);
     let before = process.output.text().len();
     permissions.push(secured.forbid(Operation::Describe, &world.topics.sms));
-    wait_until("it is retried without a look at the topic", || {
+    wait_until("it is tried without a look at the topic", || {
         process.output.text()[before..]
             .contains("Message production error: TopicAuthorizationFailed")
     });
+    assert_eq!(world.egov.otp_of("9876530103"), Vec::<String>::new());
     secured.allow(&permissions);
-    assert_eq!(world.wait_for_outcome("held").summary(), "published");
-    assert_eq!((world.sms().len(), world.dead_letters().len()), (2, 0));
+    for id in ["held", "behind"] {
+        let outcome = world.wait_for_outcome(id);
+        assert_eq!(outcome.summary(), "published");
+        assert_eq!(outcome.get("attempts"), 1, "no try is spent");
+    }
+    assert_eq!((world.sms().len(), world.dead_letters().len()), (3, 0));
+    assert_eq!(ready().0, 200);
     world.wait_for_no_lag();
     assert!(process.is_running(), "it needed no restart");
 }

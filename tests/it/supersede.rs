@@ -9,7 +9,7 @@ use crate::kafka::{wait_for, wait_until};
 use crate::management::Scrape;
 use crate::process::Process;
 use crate::request::Request;
-use crate::world::{Setup, TIERS, World, now};
+use crate::world::{Setup, World, now};
 
 const AFTER: &str = "2s";
 const AFTER_MS: i64 = 2_000;
@@ -182,25 +182,32 @@ fn where_it_is_off_each_request_has_its_message() {
     assert_eq!(sent(&world, "same").len(), 6);
 }
 
+/// They wait for their time, each with its own, when the first of them has its OTP.
 #[test]
 fn requests_that_were_retried_end_together_too() {
     let world = World::with(
         setup()
             .set("SERVICES__TRIES", "1")
-            .set("RETRY__DELAYS", "3s"),
+            .set("RETRY__DELAYS", "10s"),
     );
-    let _process = world.start("a");
+    let process = world.start("a");
     let down = Behaviour::failing(Fault::status(503));
     world.egov.set(Service::Otp, down);
-    world.requests(&six("9876530021", "same"));
-    wait_until("all of them are retried", || world.retries("3s").len() == 6);
-    // When the first is due, its OTP takes longer than all of them took to fail.
-    let slow = Behaviour::slow(Duration::from_secs(3));
-    world.egov.set(Service::Otp, slow);
-    let outcomes = world.wait_for_outcomes(6);
+    let same = six("9876530021", "same");
+    world.requests(&same[..3]);
+    wait_until("three are retried", || world.retries("10s").len() == 3);
+    let first = now();
+    wait_until("time goes by", || now() > first + 1_000);
+    world.requests(&same[3..]);
+    wait_until("the others are parked with them", || {
+        Scrape::of(&process).get("user_otp_retries_parked") >= 6.0
+    });
+    world.egov.set(Service::Otp, Behaviour::well());
+    world.wait_for_outcomes(6);
+    world.wait_for_no_lag();
     assert_eq!(ends(&world, "same"), five_and_one());
     assert_eq!(sent(&world, "same"), ["same-5"]);
-    assert!(outcomes.iter().all(|outcome| outcome.get("attempts") == 2));
+    assert_eq!(world.egov.otp_of("9876530021").len(), 1);
 }
 
 /// The OTP is created and nothing is committed when the process dies: the next one finds all six again.
@@ -228,9 +235,9 @@ fn a_kill_in_the_middle_changes_nothing() {
     assert!(!seen[0].text().contains(&otps[0]) || otps[0] == otps[1]);
 }
 
-/// The OTP is there, and its SMS cannot be written: each goes its own way, and they meet again.
+/// The OTP is there, and its SMS cannot be written: they wait together.
 #[test]
-fn where_the_sms_topic_is_away_each_is_retried() {
+fn where_the_sms_topic_is_away_they_wait_together() {
     let world = World::with(setup());
     let process = world.start("a");
     let slow = Behaviour::slow(Duration::from_secs(3));
@@ -238,13 +245,9 @@ fn where_the_sms_topic_is_away_each_is_retried() {
     world.requests(&six("9876530041", "same"));
     let_it_wait(&process, 6);
     world.kafka.delete_topics(&[&world.topics.sms]);
-    wait_until("each is retried", || world.retries(TIERS[0]).len() == 6);
-    for retry in world.retries(TIERS[0]) {
-        assert_eq!(
-            (retry.number("otp-attempt"), retry.header("otp-error-code")),
-            (1, Some("output-topic-unavailable"))
-        );
-    }
+    wait_until("the OTP is created", || {
+        world.egov.otp_of("9876530041").len() == 1
+    });
     world.kafka.create_topic(&world.topics.sms, 2, &[]);
     world.wait_for_outcomes(6);
     world.wait_for_no_lag();
@@ -275,7 +278,7 @@ fn a_group_that_comes_too_late_expires_one_by_one() {
     world.wait_for_outcomes(6);
     assert_eq!(
         ends(&world, "same"),
-        ["dead-lettered/expired/deadline-near/publish"; 6]
+        ["dead-lettered/expired/output-topic-unavailable/publish"; 6]
     );
     assert_eq!((world.sms().len(), world.dead_letters().len()), (0, 6));
 }

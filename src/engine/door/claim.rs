@@ -46,6 +46,11 @@ impl Claim {
         self.step(State::Begun, State::Waiting)
     }
 
+    /// Whether its request waits, and it is in no transaction.
+    pub(super) fn is_waiting(&self) -> bool {
+        *self.0.lock() == State::Waiting
+    }
+
     /// Ends the waiting. Whatever was not begun is withdrawn.
     pub(super) fn give_up(&self) -> GivenUp {
         let mut state = self.0.lock();

@@ -9,16 +9,18 @@ use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
 use super::claim::Claim;
-use super::records::{Content, Visit};
+use super::records::{Content, Visit, Writer};
 use super::{Confirmation, Settings, Shared};
 use crate::clock::{Clock, EpochMs};
 use crate::engine::EngineError;
+use crate::engine::aside::Aside;
 use crate::engine::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use crate::engine::faults::{Faults, Fences};
-use crate::engine::output::Outgoing;
-use crate::engine::producer::{Producers, Transactions, Written};
+use crate::engine::output::{Outgoing, writes_to};
+use crate::engine::producer::{Producers, Sending, Transactions, Written};
 use crate::engine::record::Door;
 use crate::engine::transaction::PAUSE;
+use crate::known_topics::Refusal;
 
 /// While nothing comes, the thread shows this often that it lives.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -33,16 +35,18 @@ pub(super) enum Note {
 
 /// A request with its result.
 pub(super) struct Entry {
-    visit: Visit,
+    visit: Box<Visit>,
     content: Content,
     records: Vec<Outgoing>,
     claim: Arc<Claim>,
     reply: oneshot::Sender<Confirmation>,
+    /// Which one it was that the committer got.
+    arrival: u64,
 }
 
 impl Entry {
     pub(super) fn new(
-        visit: Visit,
+        visit: Box<Visit>,
         content: Content,
         claim: Arc<Claim>,
         reply: oneshot::Sender<Confirmation>,
@@ -53,6 +57,7 @@ impl Entry {
             records: Vec::new(),
             claim,
             reply,
+            arrival: 0,
         }
     }
 
@@ -73,6 +78,9 @@ pub(super) struct Committer {
     queue: VecDeque<Entry>,
     /// How many go into the next transaction.
     cap: usize,
+    arrivals: u64,
+    /// What waits for topics of ours that take nothing now.
+    aside: Aside<Entry>,
     fences: Fences,
     ending: bool,
 }
@@ -95,6 +103,8 @@ impl Committer {
             producer: Some(producer),
             notes,
             queue: VecDeque::new(),
+            arrivals: 0,
+            aside: Aside::default(),
             fences: Fences::default(),
             ending: false,
         }
@@ -117,7 +127,9 @@ impl Committer {
     /// Waits for results, then for a few more that are about to come.
     fn collect(&mut self) {
         if self.queue.is_empty() && !self.ending {
-            self.receive(SIGN_OF_LIFE);
+            let next_try = self.aside.next_try();
+            let next_try = next_try.map(|at| at.saturating_duration_since(Instant::now()));
+            self.receive(next_try.map_or(SIGN_OF_LIFE, |pause| pause.min(SIGN_OF_LIFE)));
         }
         let linger = Instant::now() + self.settings.linger;
         while self.queue.len() < self.cap && !self.ending && !self.queue.is_empty() {
@@ -130,7 +142,11 @@ impl Committer {
 
     fn receive(&mut self, wait: Duration) -> bool {
         match self.notes.recv_timeout(wait) {
-            Ok(Note::Entry(entry)) => self.queue.push_back(*entry),
+            Ok(Note::Entry(mut entry)) => {
+                self.arrivals += 1;
+                entry.arrival = self.arrivals;
+                self.queue.push_back(*entry);
+            }
             Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => self.ending = true,
             Err(RecvTimeoutError::Timeout) => return false,
         }
@@ -140,22 +156,81 @@ impl Committer {
     /// The results of the next transaction: those that are still waited for, and in time. A late OTP
     /// is worse than none.
     fn begin(&mut self) -> Vec<Entry> {
+        if let Some(tried) = self.take_aside() {
+            return self.begun(tried).into_iter().collect();
+        }
         let mut batch = Vec::new();
-        let now = self.clock.now();
         while batch.len() < self.cap
-            && let Some(mut entry) = self.queue.pop_front()
+            && let Some(entry) = self.queue.pop_front()
         {
-            if entry.visit.context.deadline <= now {
-                entry.answer(Confirmation::Withdrawn);
-            } else if entry.claim.begin() {
-                entry.records = self
-                    .settings
-                    .writer
-                    .write(&entry.visit, &entry.content, now);
+            let Some(entry) = self.begun(entry) else {
+                continue;
+            };
+            if self.is_held(&entry) {
+                self.put_back(entry);
+            } else {
                 batch.push(entry);
             }
         }
         batch
+    }
+
+    fn begun(&self, mut entry: Entry) -> Option<Entry> {
+        let now = self.clock.now();
+        if entry.visit.context.deadline <= now {
+            entry.answer(Confirmation::Withdrawn);
+            return None;
+        }
+        entry.claim.begin().then(|| {
+            let writer = &self.settings.writer;
+            entry.records = writer.write(&entry.visit, &entry.content, now);
+            entry
+        })
+    }
+
+    /// One of those aside, where it is time to find out whether its topic takes records again.
+    fn take_aside(&mut self) -> Option<Entry> {
+        let now = Instant::now();
+        if self.aside.next_try()? > now && !self.ending {
+            return None;
+        }
+        let ending = self.ending;
+        let over = self.aside.take(|one| ending || !one.claim.is_waiting());
+        over.into_iter()
+            .for_each(|entry| entry.answer(Confirmation::Withdrawn));
+        self.aside.forget_empty();
+        self.aside.take_due(now).map(|(_, entry)| entry)
+    }
+
+    fn is_held(&self, entry: &Entry) -> bool {
+        let away = self.aside.away(|topic| writes_to(&entry.records, topic));
+        away.is_some()
+    }
+
+    /// Puts back what is still waited for, before everything else; nothing of it was written.
+    fn put_back(&mut self, entry: Entry) {
+        if !entry.claim.repeat() {
+            return entry.answer(Confirmation::Withdrawn);
+        }
+        let held = match self.aside.away(|topic| writes_to(&entry.records, topic)) {
+            Some(topic) => self.aside.hold(&topic, entry.arrival, entry),
+            None => Err(entry),
+        };
+        if let Err(entry) = held {
+            self.queue.push_front(entry);
+        }
+    }
+
+    /// `batch` is committed: what waited for its topics goes on.
+    fn take_back(&mut self, batch: &[Entry]) {
+        for topic in self.aside.topics() {
+            if batch.iter().any(|one| writes_to(&one.records, &topic)) {
+                tracing::info!(topic, "over HTTP the topic takes records again");
+                self.queue.extend(self.aside.release(&topic));
+                let queue = self.queue.make_contiguous();
+                queue.sort_by_key(|entry| entry.arrival);
+            }
+        }
     }
 
     /// One transaction, and what follows from its end. It counts as open until the next one can
@@ -163,7 +238,10 @@ impl Committer {
     fn transact(&mut self, mut batch: Vec<Entry>) {
         let started = Instant::now();
         *self.shared.opened.lock() = Some(started);
-        let results = batch.iter().map(|entry| entry.records.as_slice());
+        let results = batch.iter().map(|entry| Sending {
+            records: &entry.records,
+            deadline: Some(entry.visit.context.deadline),
+        });
         let end = match &self.producer {
             Some(producer) => producer.write(results, None, started),
             None => Written::Rebuild {
@@ -178,6 +256,7 @@ impl Committer {
                 tracing::debug!(results = batch.len(), took = ?started.elapsed(), "HTTP transaction committed");
                 self.cap = (self.cap * 2).min(self.settings.batch);
                 self.producers.reachability.found();
+                self.take_back(&batch);
                 let now = self.clock.now();
                 for entry in batch {
                     self.count(&entry, now);
@@ -223,26 +302,31 @@ impl Committer {
         }
     }
 
-    /// Puts back what is still waited for, before everything else; nothing of it was written.
     fn repeat(&mut self, batch: Vec<Entry>) {
         for entry in batch.into_iter().rev() {
-            if entry.claim.repeat() {
-                self.queue.push_front(entry);
-            } else {
-                entry.answer(Confirmation::Withdrawn);
-            }
+            self.put_back(entry);
         }
         std::thread::park_timeout(PAUSE);
     }
 
     /// Records were not taken. A topic that is away or forbidden costs the email, or hands the
-    /// request over to the stream; else one record is at fault, and the batch is halved until it
+    /// request over to the stream; where it is ours, what is for it waits. Else one record is at fault, and the batch is halved until it
     /// stands alone.
     fn part(&mut self, batch: &mut Vec<Entry>, failed: &[Undelivered]) {
         let faults = Faults::of(failed);
         for (result, topic) in faults.topics {
-            if let Some(entry) = batch.get_mut(result) {
+            let Some(entry) = batch.get_mut(result) else {
+                continue;
+            };
+            let Writer { accepted, outcomes } = &self.settings.writer;
+            if topic != &**accepted && topic != &**outcomes {
                 without_topic(&mut entry.content, topic);
+            } else if self.aside.note(topic, Refusal::Away, Instant::now()) {
+                tracing::warn!(
+                    topic,
+                    "a topic of ours is missing or forbidden; what needs it is not accepted over \
+                     HTTP until it is there"
+                );
             }
         }
         match faults.suspects.as_slice() {
@@ -281,6 +365,7 @@ impl Committer {
     }
 }
 
+/// Does without a topic that is not ours.
 fn without_topic(content: &mut Content, topic: &str) {
     match content {
         Content::Published(published) if published.emails_to(topic) => {
@@ -289,9 +374,7 @@ fn without_topic(content: &mut Content, topic: &str) {
         Content::Published(published) if published.sms.topic == topic => {
             *content = Content::HandedOver { tries: 1 };
         }
-        Content::Published(_) | Content::HandedOver { .. } => tracing::warn!(
-            topic,
-            "a topic of ours is missing or forbidden; nothing is accepted over HTTP until it is there"
-        ),
+        // It did already.
+        Content::Published(_) | Content::HandedOver { .. } => {}
     }
 }

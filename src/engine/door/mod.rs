@@ -124,6 +124,7 @@ impl Door {
             config: settings.connection.producer(&id, settings.largest_record),
             reachability: Arc::<Reachability>::default(),
             vitals: Arc::clone(&shared.vitals),
+            clock: clock.clone(),
         };
         let (notes, from_requests) = mpsc::channel();
         let deadline = Instant::now() + patience;
@@ -200,7 +201,7 @@ impl Door {
 
 impl Outbox {
     /// Hands a result to the committer.
-    pub fn submit(&self, visit: Visit, content: Content) -> Receipt {
+    pub fn submit(&self, visit: Box<Visit>, content: Content) -> Receipt {
         let claim = Arc::<Claim>::default();
         let (reply, confirmation) = oneshot::channel();
         let entry = Entry::new(visit, content, Arc::clone(&claim), reply);

@@ -74,7 +74,9 @@ impl World {
     }
 
     fn submit(&self, key: &str, result: Content) -> Receipt {
-        self.door.outbox().submit(visit(key, EpochMs(1)), result)
+        self.door
+            .outbox()
+            .submit(Box::new(visit(key, EpochMs(1))), result)
     }
 
     /// How often each key is on a topic, committed or not.
@@ -209,7 +211,7 @@ async fn a_result_past_its_deadline_is_not_sent() {
     let world = World::new();
     let late = visit("late", EpochMs(0));
     let result = Content::HandedOver { tries: 1 };
-    let mut receipt = world.door.outbox().submit(late, result);
+    let mut receipt = world.door.outbox().submit(Box::new(late), result);
     assert_eq!(receipt.confirm(PATIENCE).await, Confirmation::Withdrawn);
     assert_eq!(world.sent("accepted"), once(&[]));
 }

@@ -60,6 +60,9 @@ enum End {
     RebuiltInDoubt,
 }
 
+/// Where the clock stands.
+const NOW: EpochMs = EpochMs(1_000);
+
 struct World {
     kafka: MockCluster<'static, DefaultProducerContext>,
     engine: Engine,
@@ -86,6 +89,7 @@ impl World {
             config: connection.producer("g-i", 10_000),
             reachability: Arc::default(),
             vitals: Arc::default(),
+            clock: Clock::fixed(NOW),
         };
         let consumer = connection.consumer().create().expect("a consumer");
         let engine = Engine {
@@ -104,6 +108,11 @@ impl Engine {
 
     /// A transaction as the engine's: a record, and the offset that it finishes.
     fn write(&self, transactions: &Transactions) -> End {
+        self.write_until(transactions, None)
+    }
+
+    /// The same with a record that may not be sent from `deadline` on.
+    fn write_until(&self, transactions: &Transactions, deadline: Option<EpochMs>) -> End {
         let record = Outgoing {
             topic: "sms".into(),
             key: None,
@@ -127,7 +136,10 @@ impl Engine {
             metadata: &metadata,
             commits: &[commit],
         };
-        let results = [std::slice::from_ref(&record)];
+        let results = [Sending {
+            records: std::slice::from_ref(&record),
+            deadline,
+        }];
         let written = transactions.write(results.into_iter(), Some(&offsets), Instant::now());
         match written {
             Written::Committed => End::Committed,
@@ -261,5 +273,18 @@ fn brokers_that_do_not_know_a_topic_for_a_moment_are_asked_again() {
     let transactions = world.engine.open();
     let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
     world.kafka.request_errors(Metadata, &[unknown; 3]);
+    assert_eq!(world.engine.write(&transactions), End::Committed);
+}
+
+#[rstest]
+#[case::in_time(EpochMs(1_001), End::Committed)]
+#[case::late(NOW, End::Aborted)]
+fn what_became_too_late_since_it_was_chosen_is_not_sent(
+    #[case] deadline: EpochMs,
+    #[case] end: End,
+) {
+    let world = World::new();
+    let transactions = world.engine.open();
+    assert_eq!(world.engine.write_until(&transactions, Some(deadline)), end);
     assert_eq!(world.engine.write(&transactions), End::Committed);
 }
