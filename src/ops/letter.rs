@@ -143,49 +143,37 @@ impl Letter {
     }
 }
 
-/// What an operator should do about a dead letter with this code.
+/// What to do about a dead letter with this code, as topics/README.md has it.
 #[must_use]
 pub fn advice(code: Code) -> &'static str {
     match code {
-        Code::EmptyValue => {
-            "nothing can be sent of it: find who publishes records without a value on the topic it came from"
-        }
-        Code::NotUtf8 | Code::NotJson | Code::WrongShape => {
-            "it would be read the same way again: show its producer the place in the value, and topics/schemas/request.json"
-        }
+        Code::EmptyValue => "mend the producer: a tombstone is no request",
+        Code::NotUtf8 => "mend the producer: another encoding, or another serializer (Avro, Java)",
+        Code::NotJson => "mend the producer: text that was cut, or joined twice",
+        Code::WrongShape => "compare with the schema; often a topic that was mixed up",
         Code::UnknownOutputTopic => {
-            "create the tenant's SMS topic, or correct the tenant at its producer; then the person asks again"
+            "create the state's topic, then send again; or the tenant id was wrong"
         }
         Code::ServiceRefused => {
-            "look in the log of the stage's service for its 4xx at that moment: a wrong tenant, a missing permission, or a changed contract"
+            "look at that service's log by the event's correlation id: a route, a credential, its own rule; then send again"
         }
-        Code::ServiceUnavailable => {
-            "the stage's service was away until the deadline: see that it is back; who still wants an OTP asks again"
-        }
+        Code::ServiceUnavailable => "mend the service: until the deadline it is retried by itself",
         Code::ServiceTimeout => {
-            "the stage's service was too slow until the deadline: look at its latency, then at its timeout in our settings"
+            "mend the service; where it is well but slow, more of it, or a longer timeout"
         }
-        Code::ServiceBrokenAnswer => {
-            "the stage's service answered what its contract does not say: look for a proxy's error page, or a new version"
-        }
+        Code::ServiceBrokenAnswer => "look for a proxy's page, or a new version of the service",
         Code::DeadlineNear => {
-            "its turn came too late: look at user_otp_lag_seconds and at the producer's clock; if it goes on, add instances"
+            "look at lag and at the producer's clock (metrics); more instances where lag stays"
         }
-        Code::LaneFull => {
-            "one person had engine.lane requests waiting: an outage, or somebody who repeats them; see who asks so often"
-        }
+        Code::LaneFull => "nothing; many of them are a client that loops",
         Code::OutputTooLarge => {
-            "raise max.message.bytes of the SMS, email and outcome topics as `user-otp topics plan` says, or shorten the text"
+            "raise the topic's `max.message.bytes`, or shorten the text in localization; then send again"
         }
         Code::OutputTopicUnavailable => {
-            "the SMS topic could not be written to: look at the topic, its brokers and our permission on it"
+            "create it, or give back the permission: until the deadline it is retried by itself"
         }
-        Code::EmailTopicMissing => {
-            "create the email topic: only the email was left out, the SMS went out"
-        }
-        Code::InternalError => {
-            "a defect of user-otp: keep it with `user-otp dlq export`, and report it with the log lines of its event id"
-        }
+        Code::EmailTopicMissing => "create it, or leave it; nothing to send again",
+        Code::InternalError => "report it with the log of that moment",
     }
 }
 

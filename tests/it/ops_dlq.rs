@@ -172,7 +172,9 @@ fn show_tells_what_to_do_and_where_there_is_nothing_says_so() {
             "{shown:?}"
         );
         assert!(
-            shown.out.contains("what to do      look in the log"),
+            shown
+                .out
+                .contains("what to do      look at that service's log"),
             "{shown:?}"
         );
         assert!(shown.out.contains("hidden; --reveal shows it"), "{shown:?}");

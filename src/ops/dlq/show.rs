@@ -216,7 +216,7 @@ mod tests {
             "written         2025-11-26T14:00:00Z, 2h 5m ago",
             "ended           refused: service-refused at user",
             "that is         a service refused the call; asking again would not help",
-            "what to do      look in the log of the stage's service for its 4xx at that moment: a wrong tenant, a missing permission, or a changed contract",
+            "what to do      look at that service's log by the event's correlation id: a route, a credential, its own rule; then send again",
             "tenant          pb.amritsar",
             "type            login",
             "number          ********10",
