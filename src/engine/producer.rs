@@ -2,6 +2,7 @@
 //! are told apart. An error is judged by its flags, never by its code; [`Written`] says what follows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -25,6 +26,9 @@ const BUDGET: Duration = Duration::from_secs(20);
 
 /// The time for one call of the library.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
+
+/// How long an abort waits for what is on its way.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// An abort and a poll for what it waits for take turns of this length.
 const ABORT_STEP: Duration = Duration::from_millis(5);
@@ -108,6 +112,7 @@ impl Producers {
                         producer,
                         vitals: Arc::clone(&self.vitals),
                         clock: self.clock.clone(),
+                        is_unsure: AtomicBool::new(false),
                     });
                 }
                 Err(error) if give_up() => {
@@ -125,9 +130,19 @@ pub(crate) struct Transactions {
     producer: BaseProducer<Deliveries>,
     vitals: Arc<Vitals>,
     clock: Clock,
+    is_unsure: AtomicBool,
 }
 
 impl Transactions {
+    /// Whether a transaction was aborted of which a broker may have records that it never acknowledged. This
+    /// producer must not write any more: the library gives the sequence numbers of all that it purges out again
+    /// (`rd_kafka_toppar_purge_queues`), also of what was sent, lost its connection, and waited to be sent again.
+    /// Where the next batch is as long, which it is when the same results are written again, the broker takes it
+    /// for a repeat, acknowledges it, and keeps none of it. A new producer has a new epoch.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.is_unsure.load(Ordering::Relaxed)
+    }
+
     /// One transaction: the records of each result, and the offsets that they finish, if any. It is
     /// aborted where one of them is too late.
     pub(crate) fn write<'a>(
@@ -170,7 +185,18 @@ impl Transactions {
     }
 
     fn give_up(&self, failed: Vec<Undelivered>, commit_called: bool) -> Written {
-        match self.abort() {
+        self.settle();
+        let aborted = self.abort();
+        let purged = |one: &Undelivered| {
+            matches!(
+                one.code,
+                RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
+            )
+        };
+        let later = self.producer.context().take_failed();
+        let unsure = failed.iter().chain(&later).any(purged);
+        self.is_unsure.store(unsure, Ordering::Relaxed);
+        match aborted {
             Err(error) => Written::Rebuild {
                 error: Some(error),
                 commit_called,
@@ -278,14 +304,23 @@ impl Transactions {
         })
     }
 
+    /// Waits a moment for the acknowledgements that are on their way.
+    fn settle(&self) {
+        let deadline = Instant::now() + SETTLE;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(1));
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
     /// The library purges what is outstanding itself, and goes on only when its reports are polled. A
     /// purge of ours would leave a gap in the sequence numbers.
     fn abort(&self) -> Result<(), KafkaError> {
         let started = Instant::now();
-        let aborted = loop {
+        loop {
             let abort = || self.producer.abort_transaction(ABORT_STEP);
             let Err(error) = self.vitals.watch(abort) else {
-                break Ok(());
+                return Ok(());
             };
             let again = if let KafkaError::Transaction(flags) = &error {
                 flags.is_retriable() && !flags.is_fatal()
@@ -293,12 +328,10 @@ impl Transactions {
                 matches!(error, KafkaError::Flush(_))
             };
             if !again || started.elapsed() >= BUDGET {
-                break Err(error);
+                return Err(error);
             }
             self.producer.poll(ABORT_STEP);
-        };
-        self.producer.context().take_failed();
-        aborted
+        }
     }
 
     /// One operation of the producer: the same call again while it is retriable and within budget.

@@ -306,6 +306,10 @@ impl Committer {
             },
         };
         self.note_end(&end, started.elapsed());
+        if self.producer.as_ref().is_some_and(Transactions::is_unsure) {
+            // The next one has a new one made.
+            self.producer = None;
+        }
         match &end {
             Written::Committed => {
                 let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());

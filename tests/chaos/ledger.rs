@@ -58,6 +58,7 @@ pub(crate) enum Entry {
 /// A topic's part in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
+    Request,
     Outcome,
     Sms,
     Email,
@@ -103,8 +104,11 @@ struct Request {
     entry: Entry,
     /// Where it is in the log.
     place: (i32, i64),
+    /// How often it is in the log.
+    copies: u8,
     outcomes: u8,
     outcome: Option<Final>,
+    published: u8,
     email_left_out: bool,
     retried: bool,
     received: i64,
@@ -129,6 +133,12 @@ impl Request {
         self.wish.life.map_or(whole, |life| {
             whole.min(self.sent + i64::try_from(life).unwrap_or(i64::MAX))
         })
+    }
+
+    /// How many outcomes it is to have. Where a broker has forgotten the load's producer, that one sends
+    /// again what is there already, and each record is a request of its own to the service.
+    fn records(&self) -> u8 {
+        self.copies.max(1)
     }
 
     /// Whether it must have an outcome.
@@ -191,8 +201,10 @@ impl Ledger {
             sent: now,
             entry: Entry::Unknown,
             place: (0, 0),
+            copies: 0,
             outcomes: 0,
             outcome: None,
+            published: 0,
             email_left_out: false,
             retried: false,
             received: 0,
@@ -223,6 +235,7 @@ impl Ledger {
         for request in &mut self.requests {
             (request.outcomes, request.sms, request.emails) = (0, 0, 0);
             (request.letters, request.accepted) = (0, 0);
+            (request.copies, request.published) = (0, 0);
             request.outcome = None;
         }
         self.otps.fill(false);
@@ -241,6 +254,7 @@ impl Ledger {
         };
         let request = &mut self.requests[index];
         match role {
+            Role::Request => request.copies = request.copies.saturating_add(1),
             Role::Outcome => {
                 request.outcomes = request.outcomes.saturating_add(1);
                 if let Err(detail) = outcome(request, record) {
@@ -327,14 +341,15 @@ impl Ledger {
 
     /// Requests whose outcome is still to come.
     pub(crate) fn open(&self) -> usize {
-        let open = |request: &&Request| request.is_owed() && request.outcomes == 0;
+        let open = |request: &&Request| request.is_owed() && request.outcomes < request.records();
         self.requests.iter().filter(open).count()
     }
 
     /// The first of them.
     pub(crate) fn first_open(&self, most: usize) -> Vec<String> {
         let open = self.requests.iter().enumerate();
-        let open = open.filter(|(_, request)| request.is_owed() && request.outcomes == 0);
+        let open =
+            open.filter(|(_, request)| request.is_owed() && request.outcomes < request.records());
         open.take(most)
             .map(|(id, request)| {
                 format!(
@@ -345,10 +360,16 @@ impl Ledger {
             .collect()
     }
 
-    /// Requests that have more than one outcome or SMS by now.
+    /// Requests that have more than one outcome or SMS by now, for each time that they are in the log.
     pub(crate) fn twice(&self) -> usize {
-        let twice = |request: &&Request| request.outcomes > 1 || request.sms > 1;
+        let twice = |request: &&Request| request.outcomes.max(request.sms) > request.records();
         self.requests.iter().filter(twice).count()
+    }
+
+    /// Requests that the load's own producer wrote more than once.
+    pub(crate) fn copied(&self) -> usize {
+        let copied = |request: &&Request| request.copies > 1;
+        self.requests.iter().filter(copied).count()
     }
 
     /// How many there are of each end, by door.
@@ -395,6 +416,7 @@ fn outcome(request: &mut Request, record: &Seen<'_>) -> Result<(), String> {
         ("dead-lettered", "expired") => Final::Expired,
         _ => Final::Other,
     });
+    request.published += u8::from(request.outcome == Some(Final::Published));
     request.email_left_out = word("code") == "email-topic-missing";
     request.retried = value["attempts"] != 1;
     request.received = moment("receivedAtMs");

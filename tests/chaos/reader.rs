@@ -14,12 +14,13 @@ use crate::chance::Stop;
 use crate::ledger::{Ledger, Role, Seen};
 
 /// The topics, by their default names.
-pub(crate) const TOPICS: [(Role, &str); 5] = [
+pub(crate) const TOPICS: [(Role, &str); 6] = [
     (Role::Outcome, "egov.core.otp.outcome"),
     (Role::Sms, "egov.core.notification.sms.otp"),
     (Role::Email, "org.egov.core.notification.email"),
     (Role::DeadLetter, "user-otp.dlq"),
     (Role::Accepted, "user-otp.accepted"),
+    (Role::Request, crate::REQUESTS),
 ];
 
 /// How long the brokers may take for an answer, and how long it may take to read everything.

@@ -43,6 +43,10 @@ pub(crate) fn print(
         "published after a retry {retried}; handed over {handed_over}; from request to end {median} ms in the \
          median, {p99} ms for 99 of 100, {most} ms at most"
     );
+    eprintln!(
+        "written more than once by the load itself: {}",
+        ledger.copied()
+    );
     print_faults(journal);
     let ended = fleet.ended.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("ended by themselves: {} {:?}", ended.len(), *ended);

@@ -251,6 +251,10 @@ impl Committer {
         };
         let metrics = &self.shared.metrics;
         metrics.transaction(Door::Http, end.end(), started.elapsed());
+        if self.producer.as_ref().is_some_and(Transactions::is_unsure) {
+            // The next one has a new one made.
+            self.producer = None;
+        }
         match end {
             Written::Committed => {
                 tracing::debug!(results = batch.len(), took = ?started.elapsed(), "HTTP transaction committed");

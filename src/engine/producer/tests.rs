@@ -252,6 +252,26 @@ fn leaders_and_coordinators_move_between_transactions() {
     }
 }
 
+/// What it writes would be taken for what a broker has already, and be lost.
+#[test]
+fn a_producer_whose_records_were_purged_is_not_used_again() {
+    let world = World::new();
+    let transactions = world.engine.open();
+    world.kafka.request_errors(Produce, &[MSG_SIZE_TOO_LARGE]);
+    assert_eq!(world.engine.write(&transactions), End::RecordAtFault);
+    assert!(!transactions.is_unsure(), "its only record was answered");
+
+    // It waits to be sent again when the transaction fails.
+    world.kafka.request_errors(Produce, &[NOT_LEADER; 100]);
+    world
+        .kafka
+        .request_errors(TxnOffsetCommit, &[ILLEGAL_GENERATION]);
+    assert_eq!(world.engine.write(&transactions), End::Aborted);
+    assert!(transactions.is_unsure());
+    world.kafka.clear_request_errors(Produce);
+    assert_eq!(world.engine.write(&world.engine.open()), End::Committed);
+}
+
 #[test]
 fn a_partition_without_a_leader_for_a_while_is_waited_for() {
     let world = World::new();

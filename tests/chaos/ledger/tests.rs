@@ -115,6 +115,19 @@ impl Case {
 }, &["published once"])]
 #[case::an_sms_without_outcome(|case: &mut Case| { let id = case.posted(Entry::Unknown); case.sms(id, "000001", START); },
     &["published once"])]
+#[case::written_twice_and_served_twice(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    for otp in ["000001", "000002"] {
+        case.read(Role::Request, id, START, "{}");
+        case.served(id, otp);
+    }
+}, &[])]
+#[case::written_twice_and_served_once(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.read(Role::Request, id, START, "{}");
+    case.read(Role::Request, id, START, "{}");
+    case.served(id, "000001");
+}, &["one final outcome"])]
 #[case::an_email_that_nobody_has(|case: &mut Case| {
     let id = case.published(Expect::Sms);
     case.served(id, "000001");

@@ -12,6 +12,9 @@
 //! | no outage decides | rejections, limits, refusals and texts, against what had to come |
 //! | poison is kept | one dead letter each, byte for byte |
 //!
+//! Where the load's own producer wrote a request twice, as an idempotent one does that a broker has
+//! forgotten, each record is a request of its own to the service, and has an outcome of its own.
+//!
 //! An SMS record's time is when its instance sent it into the transaction, and that is what the
 //! service promises: it looks at the deadline before each send. When it can be read is the commit,
 //! which may come later by as long as a transaction can stay open (30 s): nobody can see to that,
@@ -49,13 +52,13 @@ impl Ledger {
     }
 
     fn check_counts(&self, request: &Request, wrong: &mut impl FnMut(&'static str, String)) {
-        if request.is_owed() && request.outcomes != 1 {
+        if request.is_owed() && request.outcomes != request.records() {
             wrong(
                 "one final outcome",
                 format!("{} outcomes", request.outcomes),
             );
         }
-        if request.outcomes > 1 || request.accepted > 1 {
+        if request.outcomes > request.records() || request.accepted > 1 {
             let counts = (request.outcomes, request.accepted);
             wrong(
                 "one final outcome",
@@ -67,13 +70,17 @@ impl Ledger {
         if !request.is_possible() && written > 0 {
             wrong("nothing of what was refused", format!("{written} records"));
         }
-        let published = request.outcome == Some(Final::Published);
-        if request.sms != u8::from(published) {
+        if request.sms != request.published {
             wrong(
                 "published once",
                 format!("{} SMS, {:?}", request.sms, request.outcome),
             );
         }
+        if request.records() > 1 {
+            // Which of them ended how is not kept.
+            return;
+        }
+        let published = request.outcome == Some(Final::Published);
         let addressed = request.email && request.wish.kind != Kind::Register;
         let emails = published && addressed && !request.email_left_out;
         if request.emails != u8::from(emails) {
@@ -161,7 +168,8 @@ impl Ledger {
     }
 
     fn is_over_limit(&self, request: &Request) -> bool {
-        self.alike(request).count() > self.promise.limit
+        let records = self.alike(request).map(|one| usize::from(one.records()));
+        records.sum::<usize>() > self.promise.limit
     }
 
     fn was_published_in_its_place(&self, request: &Request) -> bool {
@@ -175,7 +183,8 @@ impl Ledger {
                 .iter()
                 .map(|id| (*id, &self.requests[*id as usize]))
                 .filter(|(_, request)| {
-                    let ordered = request.entry == Entry::InLog && !request.retried;
+                    let once = request.records() == 1 && !request.retried;
+                    let ordered = request.entry == Entry::InLog && once;
                     ordered && request.outcome == Some(Final::Published) && request.sms == 1
                 })
                 .collect();
