@@ -1,19 +1,24 @@
 //! The command line: what may be typed, and who does it.
 
+use std::io::{self, BufWriter, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::bail;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::clock::Clock;
-use crate::config::{Config, Effective, KafkaProperties};
+use crate::config::{self, Config, Effective, KafkaProperties};
+use crate::ops::shown::Paint;
+use crate::ops::terminal::Terminal;
 use crate::topics::{self, Item, Owner, State};
 use crate::{demo, ops, telemetry, topology};
 
 /// Ended at the shutdown deadline: what was begun will be handled again.
 pub const EXIT_CUT_SHORT: i32 = 3;
+
+/// The command line is wrong; clap's own code.
+const EXIT_USAGE: u8 = 2;
 
 /// A call to Kafka did not return, and the watchdog ended the process.
 pub const EXIT_WATCHDOG: i32 = 4;
@@ -33,7 +38,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 could not start, or go on; 2 wrong usage; 3 ended at the shutdown \
-deadline; 4 ended by the watchdog, because a call to Kafka did not return; 5 ended at once by a second signal.";
+deadline; 4 ended by the watchdog, because a call to Kafka did not return; 5 ended at once by a second signal; 6 what \
+was asked for is not there; 10 to 14: see send.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -51,10 +57,39 @@ enum Command {
         #[command(subcommand)]
         action: LimitsAction,
     },
+    #[command(flatten)]
+    Operator(Operator),
     /// Serves stand-ins of the four services that user-otp calls.
     Standin(ops::standin::StandinArgs),
     /// Plays a story on the whole system in one process.
     Demo(demo::DemoArgs),
+    /// Writes a shell's completions: user-otp completions bash > /etc/bash_completion.d/user-otp
+    Completions {
+        /// Whose.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual page of a command: user-otp man dlq ls | man -l -
+    Man {
+        /// Writes the pages of all commands into this folder.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        into: Option<PathBuf>,
+        /// Which command's; none: the program's own.
+        command: Vec<String>,
+    },
+}
+
+/// The commands that are given a terminal.
+#[derive(Debug, Subcommand)]
+enum Operator {
+    /// Shows how far the service is: what is behind, what is parked, what ended as dead letters.
+    Status(ops::status::StatusArgs),
+    /// Publishes one request and waits for its outcome: whoever has the number gets an OTP.
+    Send(ops::send::SendArgs),
+    /// Looks at dead letters: counts, lists, shows and exports them.
+    Dlq {
+        #[command(subcommand)]
+        action: ops::dlq::Action,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,9 +128,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(&cli) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say_error(&error);
-            ExitCode::FAILURE
+            let usage = error.is::<ops::Usage>();
+            ExitCode::from(if usage { EXIT_USAGE } else { 1 })
         }
     }
 }
@@ -121,18 +158,24 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
         }
         Command::Limits { action } => {
             let (config, _) = load(cli)?;
-            let (action, number) = match action {
-                LimitsAction::Show(number) => (ops::limits::Action::Show, number),
-                LimitsAction::Clear(number) => (ops::limits::Action::Clear, number),
-            };
-            if number.mobile != "-" {
-                bail!(
-                    "write --mobile -, and the number to standard input: others can see arguments"
-                );
-            }
-            let (input, now) = (std::io::stdin(), Clock::system().now());
-            say(&runtime.block_on(ops::limits::run(&config, action, input, now))?);
+            runtime.block_on(run_limits(&config, action))
+        }
+        Command::Completions { shell } => {
+            ops::manual::completions(Cli::command(), *shell, &mut io::stdout())?;
             Ok(0)
+        }
+        Command::Man { into, command } => {
+            match into {
+                Some(folder) => ops::manual::pages(Cli::command(), folder)?,
+                None => ops::manual::page(Cli::command(), command, &mut io::stdout())?,
+            }
+            Ok(0)
+        }
+        Command::Operator(command) => {
+            let (config, _) = load(cli)?;
+            let (mut input, mut out) = (io::stdin(), BufWriter::new(io::stdout()));
+            let mut terminal = terminal(&mut input, &mut out);
+            runtime.block_on(operate(&config, command, &mut terminal))
         }
         Command::Standin(args) => {
             runtime.block_on(ops::standin::run(args, &mut std::io::stdout()))?;
@@ -149,6 +192,27 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
     // A client that cannot reach its broker must not keep the process from ending.
     runtime.shutdown_background();
     code
+}
+
+fn terminal<'a>(input: &'a mut io::Stdin, out: &'a mut BufWriter<io::Stdout>) -> Terminal<'a> {
+    let colours = out.get_ref().is_terminal() && !config::refuses_colours();
+    Terminal {
+        input,
+        out,
+        paint: if colours {
+            Paint::Colours
+        } else {
+            Paint::Plain
+        },
+        now: Clock::system().now(),
+        operator: config::operator(),
+    }
+}
+
+/// Whoever read our output had enough, as `head` has: no failure.
+fn reader_left(error: &anyhow::Error) -> bool {
+    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<io::Error>().is_some_and(broken)
 }
 
 fn load(cli: &Cli) -> anyhow::Result<(Config, Effective)> {
@@ -178,6 +242,31 @@ async fn run_topics(config: &Config, action: &TopicsAction) -> anyhow::Result<i3
     Ok(i32::from(
         plan.iter().any(|item| item.state == State::Missing),
     ))
+}
+
+async fn operate(
+    config: &Config,
+    command: &Operator,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<i32> {
+    match command {
+        Operator::Status(args) => ops::status::run(config, args, terminal).await,
+        Operator::Send(args) => ops::send::run(config, args, terminal).await,
+        Operator::Dlq { action } => ops::dlq::run(config, action, terminal).await,
+    }
+}
+
+async fn run_limits(config: &Config, action: &LimitsAction) -> anyhow::Result<i32> {
+    let (action, number) = match action {
+        LimitsAction::Show(number) => (ops::limits::Action::Show, number),
+        LimitsAction::Clear(number) => (ops::limits::Action::Clear, number),
+    };
+    if number.mobile != "-" {
+        return Err(ops::filter::NUMBER_TYPED.into());
+    }
+    let (input, now) = (io::stdin(), Clock::system().now());
+    say(&ops::limits::run(config, action, input, now).await?);
+    Ok(0)
 }
 
 #[expect(clippy::print_stdout, reason = "this is the program's output")]

@@ -9,6 +9,8 @@ use serde_json::Value;
 use user_otp::config::Config;
 use user_otp::domain::request::Submission;
 use user_otp::metrics::{ALL, Kind, Metric};
+use user_otp::ops::letter::advice;
+use user_otp::outcome::Code;
 
 const SEND: &str = "v1/_send";
 
@@ -124,11 +126,32 @@ fn every_variable_of_the_platform_is_told() {
     }
 }
 
+/// A cell of a table without its links.
+fn without_links(cell: &str) -> String {
+    let mut parts = cell.split("](");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.split_once(')').map_or(part, |(_, after)| after));
+    rest.fold(first, |text, part| text + part).replace('[', "")
+}
+
+#[test]
+fn what_to_do_is_told_as_the_command_tells_it() {
+    let readme = text("topics/README.md");
+    for code in Code::ALL {
+        let row = format!("| `{}` |", code.as_str());
+        let row = readme.lines().find(|line| line.starts_with(&row));
+        let cell = row.and_then(|row| row.trim_end_matches([' ', '|']).rsplit(" | ").next());
+        let told = cell.map(without_links);
+        assert_eq!(told.as_deref(), Some(advice(*code)), "{code:?}");
+    }
+}
+
 #[test]
 fn links_lead_somewhere() {
     for file in [
         "README.md",
         "ARCHITECTURE.md",
+        "docs/commands.md",
         "docs/metrics.md",
         "docs/moving-from-java.md",
         "topics/README.md",

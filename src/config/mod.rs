@@ -42,6 +42,7 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use print::{Effective, Setting};
+pub use process::{operator, refuses_colours};
 pub use sections::{
     Config, Engine, Http, Kafka, LimitRule, Limits, Localization, Log, Management, Mdms, Otp,
     Request, Retry, Rules, Services, Shutdown, Sms, Tenancy, Texts, Topics, Users,

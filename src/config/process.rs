@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,6 +56,28 @@ impl Config {
             .map(|(path, text)| (path.as_path(), text.as_str()));
         Self::load_os(file, env.into_iter())
     }
+}
+
+/// Who runs this process, for audit records: the name is what the environment says, the number what
+/// the system says.
+#[must_use]
+pub fn operator() -> String {
+    const LONGEST: usize = 64;
+    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| {
+        let name = std::env::var_os(name)?.into_string().ok()?;
+        let plain = name.bytes().all(|byte| byte.is_ascii_graphic());
+        (plain && !name.is_empty() && name.len() <= LONGEST).then_some(name)
+    });
+    let name = named.unwrap_or_else(|| "unknown".to_owned());
+    let uid = std::fs::metadata("/proc/self").map(|own| own.uid());
+    let uid = uid.map_or_else(|_| String::new(), |uid| format!(" (uid {uid})"));
+    format!("{name}{uid} at {}", host_name().to_string_lossy())
+}
+
+/// Whether whoever runs this process wants no colours (no-color.org).
+#[must_use]
+pub fn refuses_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

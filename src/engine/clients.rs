@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
@@ -109,6 +110,42 @@ impl Connection {
                 // no longer than that, because a killed instance's partitions wait for it.
                 .set("session.timeout.ms", "15000");
         }
+        self.with_operator_properties(config)
+    }
+
+    /// For a look at a topic: it joins no group and commits nothing.
+    pub(super) fn reader(&self) -> ClientConfig {
+        let mut config = self.common();
+        config
+            // The library hands partitions only to who names a group; nobody ever joins this one.
+            .set("group.id", "user-otp-window")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // What was aborted is not there; and ends are those that such a reader sees.
+            .set("isolation.level", "read_committed")
+            // The end of a partition is told, also where it is a transaction's mark.
+            .set("enable.partition.eof", "true")
+            // What retention took meanwhile is passed over.
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("fetch.wait.max.ms", "50")
+            // Bounds what lies in the library's memory; small JSON records grow tenfold there.
+            .set("queued.min.messages", "4000")
+            .set("queued.max.messages.kbytes", "8192")
+            .set("max.partition.fetch.bytes", "131072");
+        self.with_operator_properties(config)
+    }
+
+    /// For a few records outside of any transaction.
+    pub(super) fn sender(&self) -> ClientConfig {
+        let mut config = self.common();
+        config
+            // Written once, however often the library has to try.
+            .set("enable.idempotence", "true")
+            // Java's default, so that a person's records go where a Java producer would put them.
+            .set("partitioner", "murmur2_random")
+            .set("topic.metadata.propagation.max.ms", "3000")
+            .set("linger.ms", "0");
         self.with_operator_properties(config)
     }
 
@@ -285,6 +322,21 @@ impl ProducerContext for Deliveries {
         }
     }
 }
+
+/// A client that nobody watches: the call that fails says so.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_line(facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 #[cfg(test)]
 mod tests {

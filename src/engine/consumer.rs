@@ -374,7 +374,7 @@ fn unknown_tag(partition: &Partition, version: String) -> EngineError {
 }
 
 /// A copy of a message, byte for byte.
-fn own(message: &BorrowedMessage<'_>) -> Record {
+pub(super) fn own(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
         let own = |header: rdkafka::message::Header<'_, &[u8]>| Header {
             name: header.key.to_owned(),

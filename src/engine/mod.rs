@@ -63,15 +63,18 @@ pub mod offsets;
 pub mod output;
 pub mod poison;
 mod producer;
+pub mod progress;
 pub mod reach;
 pub mod record;
 pub mod retry;
+pub mod sender;
 mod start;
 pub mod state;
 pub mod supersede;
 pub mod tag;
 mod transaction;
 pub mod vitals;
+pub mod window;
 
 /// What the engine consumes and by which rules.
 #[derive(Debug, Clone)]

@@ -403,7 +403,8 @@ fn shorten(letter: &mut Outgoing, limit: usize) {
 }
 
 /// A sentence for people, from a fixed set.
-fn sentence(failure: Failure) -> &'static str {
+#[must_use]
+pub fn sentence(failure: Failure) -> &'static str {
     match (failure.disposition, failure.code) {
         (Disposition::Expired, Code::DeadlineNear) => {
             "its deadline was too near when its turn came"

@@ -6,9 +6,9 @@ use std::io::Read;
 
 use anyhow::{Context as _, bail};
 
+use super::numbers;
 use crate::clock::EpochMs;
 use crate::config::Config;
-use crate::domain::contact::MobileNumber;
 use crate::limits::{self, Shown};
 use crate::store::Store;
 
@@ -21,9 +21,6 @@ pub enum Action {
     Clear,
 }
 
-/// Longer than any number, with whatever ends its line.
-const LONGEST: u64 = 128;
-
 /// Does it for the number on `input`: what to print.
 ///
 /// # Errors
@@ -32,7 +29,7 @@ const LONGEST: u64 = 128;
 pub async fn run(
     config: &Config,
     action: Action,
-    input: impl Read,
+    mut input: impl Read,
     now: EpochMs,
 ) -> anyhow::Result<String> {
     let store = Store::open(config)
@@ -44,11 +41,7 @@ pub async fn run(
              them; a restart clears them"
         );
     };
-    let mut text = String::new();
-    input.take(LONGEST).read_to_string(&mut text)?;
-    let mobile = MobileNumber::parse(text.trim()).context(
-        "there is no mobile number on standard input: digits, +, - and spaces, 20 at most",
-    )?;
+    let mobile = numbers::one(&mut input)?;
     let said = match action {
         Action::Show => limits::show(&store, config, &mobile, now)
             .await

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::domain::request::Submission;
+
 /// The body for egov-user: `tenant` is the search tenant, under which the user is known.
 #[must_use]
 pub fn user_search_body(tenant: &str, user_type: Option<&str>, mobile: &str) -> Vec<u8> {
@@ -41,6 +43,49 @@ pub fn otp_create_body(identity: &str, tenant: &str) -> Vec<u8> {
             identity,
             tenant_id: tenant,
             is_validation_successful: false,
+        },
+    })
+}
+
+/// The body of a request, as upstream services publish it.
+#[must_use]
+pub fn request_body(submission: &Submission) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        #[serde(rename = "RequestInfo")]
+        request_info: RequestInfo,
+        otp: Asked<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RequestInfo {
+        api_id: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        msg_id: Option<String>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Asked<'a> {
+        mobile_number: Option<&'a str>,
+        tenant_id: Option<&'a str>,
+        r#type: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_type: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        country_code: Option<&'a str>,
+    }
+    let locale = submission.locale.as_ref();
+    super::to_bytes(&Body {
+        request_info: RequestInfo {
+            api_id: "user-otp",
+            msg_id: locale.map(|locale| format!("user-otp|{}", locale.as_str())),
+        },
+        otp: Asked {
+            mobile_number: submission.mobile.as_deref(),
+            tenant_id: submission.tenant.as_deref(),
+            r#type: submission.kind.as_deref(),
+            user_type: submission.user_type.as_deref(),
+            country_code: submission.country_code.as_deref(),
         },
     })
 }
@@ -115,6 +160,22 @@ mod tests {
             text(otp_create_body("9876543210", "pb.amritsar")),
             r#"{"otp":{"identity":"9876543210","tenantId":"pb.amritsar","isValidationSuccessful":false}}"#
         );
+    }
+
+    #[test]
+    fn a_request_that_is_written_is_read_the_same() {
+        let submission = Submission {
+            tenant: Some("pb.amritsar".to_owned()),
+            mobile: Some("9876543210".to_owned()),
+            kind: Some("login".to_owned()),
+            user_type: Some("CITIZEN".to_owned()),
+            country_code: Some("+91".to_owned()),
+            locale: crate::domain::request::Locale::parse("hi_IN"),
+        };
+        for submission in [submission, Submission::default()] {
+            let read = Submission::decode(Some(&request_body(&submission)));
+            assert!(read == Ok(submission));
+        }
     }
 
     #[test]

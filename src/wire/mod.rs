@@ -16,9 +16,9 @@ pub use answers::{
     BrokenAnswer, TracerError, parse_otp_answer, parse_rules_answer, parse_texts_answer,
     parse_tracer_error, parse_user_answer,
 };
-pub use bodies::{otp_create_body, rules_body, texts_body, user_search_body};
+pub use bodies::{otp_create_body, request_body, rules_body, texts_body, user_search_body};
 pub use http::{ACCEPTED, error_body};
-pub use records::{Email, OutcomeRecord, Sms};
+pub use records::{Email, OutcomeRecord, OutcomeSeen, Sms};
 pub(crate) use submission::read_submission;
 
 /// The bytes of a shape that goes out.

@@ -4,7 +4,10 @@
 //! forks of it are stricter: no property may be added there; whatever else is to be said goes into
 //! record headers.
 
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::outcome::FinalOutcome;
 
 /// An SMS, as egov-notification-sms takes it.
 #[derive(Serialize)]
@@ -91,6 +94,40 @@ impl OutcomeRecord<'_> {
     }
 }
 
+/// What an outcome record says, for who waits for one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomeSeen {
+    /// What became of the request.
+    #[serde(deserialize_with = "final_outcome")]
+    pub outcome: FinalOutcome,
+    /// The kind of dead letter.
+    pub disposition: Option<String>,
+    /// What happened.
+    pub code: Option<String>,
+    /// Where it happened.
+    pub stage: Option<String>,
+    /// Tries.
+    pub attempts: u32,
+    /// When the request came in, in epoch milliseconds.
+    pub received_at_ms: i64,
+    /// When it was finished, in epoch milliseconds.
+    pub finished_at_ms: i64,
+}
+
+impl OutcomeSeen {
+    /// Reads a record's value; none where it is no outcome.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        serde_json::from_slice(value).ok()
+    }
+}
+
+fn final_outcome<'de, D: Deserializer<'de>>(from: D) -> Result<FinalOutcome, D::Error> {
+    let word = String::deserialize(from)?;
+    FinalOutcome::from_word(&word).ok_or_else(|| D::Error::custom("no outcome"))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EmailContent<'a> {
@@ -120,6 +157,16 @@ struct EmptyRequestInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outcome_that_is_written_is_read_the_same() {
+        let seen = OutcomeSeen::parse(&PUBLISHED.to_bytes()).expect("an outcome");
+        assert_eq!((seen.outcome, seen.attempts), (FinalOutcome::Published, 1));
+        assert_eq!(seen.finished_at_ms - seen.received_at_ms, 99);
+        for other in ["", "{}", r#"{"outcome":"maybe"}"#] {
+            assert_eq!(OutcomeSeen::parse(other.as_bytes()), None, "{other}");
+        }
+    }
 
     const PUBLISHED: OutcomeRecord<'_> = OutcomeRecord {
         event_id: "8f14e45f",

@@ -18,6 +18,10 @@ use crate::kafka::{wait_for, wait_until};
 pub(crate) struct Output(Arc<Mutex<String>>);
 
 impl Output {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(Arc::new(Mutex::new(text.to_owned())))
+    }
+
     pub(crate) fn text(&self) -> String {
         self.0
             .lock()

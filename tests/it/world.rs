@@ -195,6 +195,13 @@ impl World {
         process
     }
 
+    /// Looks for secrets in what a command printed, as in a process's output.
+    pub(crate) fn keep_output(&self, name: &str, text: &str) {
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = name.replace(|one: char| !one.is_ascii_alphanumeric(), "-");
+        outputs.push((name, Output::of(text)));
+    }
+
     /// What a process of this world is told.
     pub(crate) fn environment(
         &self,

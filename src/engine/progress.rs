@@ -1,0 +1,122 @@
+//! How far the consumer group is, as the brokers have it. Nobody joins the group, or commits for it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+
+use super::clients::{Connection, Quiet};
+use super::consumer::own;
+use super::start::number;
+use super::window::{PATIENCE, WindowError, assign, failed, partitions, reader};
+use crate::clock::EpochMs;
+
+/// The oldest records are looked for this long.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What the group has not finished of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// The topic's partitions.
+    pub partitions: usize,
+    /// Offsets from the committed ones to the ends: what is finished out of order is among them.
+    pub offsets: u64,
+    /// The record time of the oldest; none: there is none, or it was not found in time.
+    pub oldest: Option<EpochMs>,
+}
+
+/// Asks for the group's committed offsets and the topic's ends. Blocks.
+///
+/// # Errors
+///
+/// When there is no such topic, it may not be read, or Kafka does not answer.
+pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, WindowError> {
+    let silent = |error: KafkaError| failed(topic, &error);
+    let consumer = reader(connection, topic)?;
+    let all = partitions(&consumer, topic, &[])?;
+    let committed = committed(connection, topic, &all)?;
+    let mut behind = Behind {
+        partitions: all.len(),
+        ..Behind::default()
+    };
+    let mut starts = BTreeMap::new();
+    for partition in all {
+        let (first, end) = consumer
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .map_err(silent)?;
+        // What retention took cannot be finished any more.
+        let from = committed
+            .get(&partition)
+            .copied()
+            .unwrap_or(first)
+            .max(first);
+        if from < end {
+            behind.offsets += u64::try_from(end - from).unwrap_or(0);
+            starts.insert(partition, from);
+        }
+    }
+    if !starts.is_empty() {
+        assign(
+            &consumer,
+            topic,
+            starts.iter().map(|(partition, from)| (*partition, *from)),
+        )?;
+        behind.oldest = oldest(&consumer, starts);
+    }
+    Ok(behind)
+}
+
+/// The committed offset of each partition that has one.
+fn committed(
+    connection: &Connection,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, i64>, WindowError> {
+    let silent = |error: KafkaError| failed(topic, &error);
+    let consumer: BaseConsumer<Quiet> = connection
+        .reader()
+        .set("group.id", &connection.group)
+        // An open transaction would hold the answer back.
+        .set("isolation.level", "read_uncommitted")
+        .create_with_context(Quiet)
+        .map_err(silent)?;
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        asked.add_partition(topic, *partition);
+    }
+    let answer = consumer
+        .committed_offsets(asked, PATIENCE)
+        .map_err(silent)?;
+    let mut committed = BTreeMap::new();
+    for element in answer.elements() {
+        // The call may be fine and a partition not, whose offset then reads as "none".
+        element.error().map_err(silent)?;
+        if let Some(offset) = number(element.offset()) {
+            committed.insert(element.partition(), offset);
+        }
+    }
+    Ok(committed)
+}
+
+/// The earliest time among the first records of these partitions.
+fn oldest(consumer: &BaseConsumer<Quiet>, mut open: BTreeMap<i32, i64>) -> Option<EpochMs> {
+    let deadline = Instant::now() + LOOK;
+    let mut oldest: Option<EpochMs> = None;
+    while !open.is_empty() && Instant::now() < deadline {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                if open.remove(&message.partition()).is_some() {
+                    oldest = oldest.into_iter().chain(own(&message).timestamp).min();
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                open.remove(&partition);
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    oldest
+}

@@ -1,0 +1,397 @@
+//! A bounded look at a topic, for the commands: from here to the ends that it had when the look began.
+//!
+//! Partitions are taken by hand, in no group: nobody is rebalanced, and nothing is committed. What was
+//! aborted is not seen. Memory does not grow with the topic: one record is in hand at a time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Stopped;
+use super::clients::{Connection, Quiet};
+use super::consumer::own;
+use super::record::Record;
+use crate::clock::EpochMs;
+
+/// One question to the cluster may take this long, and a partition may be silent for so long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a look begins. It ends where the topic ends now.
+#[derive(Debug, Clone, Default)]
+pub struct Bounds {
+    /// These partitions; empty: all.
+    pub partitions: Vec<i32>,
+    /// This one record of each.
+    pub offset: Option<i64>,
+    /// Nothing that is older, by record time; some of what comes with it may be.
+    pub since: Option<EpochMs>,
+}
+
+/// Offsets from `from` to below `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first.
+    pub from: i64,
+    /// One past the last.
+    pub until: i64,
+}
+
+/// Why there is nothing to look at.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WindowError {
+    /// The topic does not exist.
+    #[error(
+        "the topic {0} does not exist: `user-otp topics plan` shows what there is, `user-otp topics apply` creates it"
+    )]
+    NoTopic(String),
+    /// The topic has no such partition.
+    #[error("the topic {topic} has no partition {partition}: it has {count}, from 0")]
+    NoPartition {
+        /// The topic.
+        topic: String,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        count: usize,
+    },
+    /// We may not read it.
+    #[error("we may not read the topic {0}: grant Read and Describe on it")]
+    Forbidden(String),
+    /// Kafka did not answer.
+    #[error(
+        "Kafka does not answer about {topic} ({stopped}): check kafka.brokers, and that its brokers are up"
+    )]
+    Silent {
+        /// The topic.
+        topic: String,
+        /// What it last said.
+        stopped: Stopped,
+    },
+}
+
+/// A topic between two points, record by record.
+pub struct Window {
+    consumer: BaseConsumer<Quiet>,
+    topic: String,
+    /// What is still to be read, by partition.
+    open: BTreeMap<i32, Span>,
+    offsets: u64,
+}
+
+impl Window {
+    /// Fixes the ends and begins to read. Blocks until Kafka has answered.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such topic or partition, it may not be read, or Kafka does not answer.
+    pub fn open(
+        connection: &Connection,
+        topic: &str,
+        bounds: &Bounds,
+    ) -> Result<Self, WindowError> {
+        let consumer = reader(connection, topic)?;
+        let mut open = BTreeMap::new();
+        for partition in partitions(&consumer, topic, &bounds.partitions)? {
+            let (first, end) = consumer
+                .fetch_watermarks(topic, partition, PATIENCE)
+                .map_err(|error| failed(topic, &error))?;
+            let whole = Span {
+                from: first,
+                until: end,
+            };
+            open.insert(partition, whole.narrowed_to(bounds.offset));
+        }
+        if let Some(since) = bounds.since {
+            for (partition, from) in first_since(&consumer, topic, open.keys(), since)? {
+                if let Some(span) = open.get_mut(&partition) {
+                    span.from = span.from.max(from.unwrap_or(span.until));
+                }
+            }
+        }
+        open.retain(|_, span| span.from < span.until);
+        let starts = open.iter().map(|(partition, span)| (*partition, span.from));
+        assign(&consumer, topic, starts)?;
+        Ok(Self {
+            offsets: open.values().map(|span| span.length()).sum(),
+            consumer,
+            topic: topic.to_owned(),
+            open,
+        })
+    }
+
+    /// How many offsets it has: at least as many as records, since transactions leave marks.
+    #[must_use]
+    pub fn offsets(&self) -> u64 {
+        self.offsets
+    }
+
+    /// The next record; none at the end. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When Kafka stops answering.
+    pub fn next_record(&mut self) -> Result<Option<Record>, WindowError> {
+        let mut silent = Silence::begin();
+        while !self.open.is_empty() {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    silent = Silence::begin();
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(span) = self.open.get(&partition).copied() else {
+                        continue;
+                    };
+                    if offset + 1 >= span.until {
+                        self.open.remove(&partition);
+                    }
+                    if offset < span.until {
+                        return Ok(Some(own(&message)));
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    silent = Silence::begin();
+                    self.open.remove(&partition);
+                }
+                Some(Err(error)) => silent.heard(&self.topic, error)?,
+                None => silent.look(&self.topic)?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What a topic gets from now on.
+pub struct Tail {
+    consumer: BaseConsumer<Quiet>,
+    topic: String,
+}
+
+impl Tail {
+    /// Stands at the topic's ends: whatever is committed later will be seen. Blocks until Kafka has
+    /// answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Window::open`].
+    pub fn open(connection: &Connection, topic: &str) -> Result<Self, WindowError> {
+        let consumer = reader(connection, topic)?;
+        let mut ends = Vec::new();
+        for partition in partitions(&consumer, topic, &[])? {
+            let (_, end) = consumer
+                .fetch_watermarks(topic, partition, PATIENCE)
+                .map_err(|error| failed(topic, &error))?;
+            ends.push((partition, end));
+        }
+        assign(&consumer, topic, ends.into_iter())?;
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// The next record, waiting for it until `deadline`; none: there was none.
+    ///
+    /// # Errors
+    ///
+    /// When it may no longer be read.
+    pub fn next_until(&mut self, deadline: Instant) -> Result<Option<Record>, WindowError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            match self.consumer.poll(left.min(Duration::from_millis(100))) {
+                Some(Ok(message)) => return Ok(Some(own(&message))),
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(error)) => match failed(&self.topic, &error) {
+                    // It may come back before the deadline.
+                    WindowError::Silent { .. } => {}
+                    error @ (WindowError::NoTopic(_)
+                    | WindowError::NoPartition { .. }
+                    | WindowError::Forbidden(_)) => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl Span {
+    fn narrowed_to(self, offset: Option<i64>) -> Self {
+        match offset {
+            Some(offset) => Self {
+                from: self.from.max(offset),
+                until: self.until.min(offset.saturating_add(1)),
+            },
+            None => self,
+        }
+    }
+
+    fn length(self) -> u64 {
+        u64::try_from(self.until - self.from).unwrap_or(0)
+    }
+}
+
+/// Since when nothing came, and what Kafka said last.
+struct Silence {
+    since: Instant,
+    last: Option<KafkaError>,
+}
+
+impl Silence {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            last: None,
+        }
+    }
+
+    fn heard(&mut self, topic: &str, error: KafkaError) -> Result<(), WindowError> {
+        match failed(topic, &error) {
+            WindowError::Silent { .. } => {}
+            error @ (WindowError::NoTopic(_)
+            | WindowError::NoPartition { .. }
+            | WindowError::Forbidden(_)) => return Err(error),
+        }
+        self.last = Some(error);
+        self.look(topic)
+    }
+
+    fn look(&self, topic: &str) -> Result<(), WindowError> {
+        if self.since.elapsed() < PATIENCE {
+            return Ok(());
+        }
+        Err(failed(
+            topic,
+            self.last.as_ref().unwrap_or(&KafkaError::NoMessageReceived),
+        ))
+    }
+}
+
+pub(super) fn reader(
+    connection: &Connection,
+    topic: &str,
+) -> Result<BaseConsumer<Quiet>, WindowError> {
+    connection
+        .reader()
+        .create_with_context(Quiet)
+        .map_err(|error| failed(topic, &error))
+}
+
+/// The topic's partitions, or those of them that are asked for.
+pub(super) fn partitions(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    asked: &[i32],
+) -> Result<Vec<i32>, WindowError> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(|error| failed(topic, &error))?;
+    let found = metadata.topics().first();
+    if let Some(code) = found.and_then(rdkafka::metadata::MetadataTopic::error) {
+        return Err(failed(topic, &KafkaError::MetadataFetch(code.into())));
+    }
+    let all: Vec<i32> = found
+        .map(|topic| topic.partitions().iter().map(|one| one.id()).collect())
+        .unwrap_or_default();
+    if all.is_empty() {
+        return Err(WindowError::NoTopic(topic.to_owned()));
+    }
+    if let Some(partition) = asked.iter().find(|one| !all.contains(one)) {
+        return Err(WindowError::NoPartition {
+            topic: topic.to_owned(),
+            partition: *partition,
+            count: all.len(),
+        });
+    }
+    Ok(match asked {
+        [] => all,
+        asked => asked.to_vec(),
+    })
+}
+
+/// The first offset of each partition with a record time of `since` or later; none: there is none.
+fn first_since<'a>(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partitions: impl Iterator<Item = &'a i32>,
+    since: EpochMs,
+) -> Result<Vec<(i32, Option<i64>)>, WindowError> {
+    let silent = |error| failed(topic, &error);
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        // A moment before 1970 would be taken for one of the library's own marks.
+        let at = Offset::Offset(since.0.max(0));
+        asked
+            .add_partition_offset(topic, *partition, at)
+            .map_err(silent)?;
+    }
+    let found = consumer
+        .offsets_for_times(asked, PATIENCE)
+        .map_err(silent)?;
+    let mut firsts = Vec::new();
+    for element in found.elements() {
+        element.error().map_err(silent)?;
+        let first = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            Offset::Beginning
+            | Offset::End
+            | Offset::Stored
+            | Offset::Invalid
+            | Offset::OffsetTail(_) => None,
+        };
+        firsts.push((element.partition(), first));
+    }
+    Ok(firsts)
+}
+
+pub(super) fn assign(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    starts: impl Iterator<Item = (i32, i64)>,
+) -> Result<(), WindowError> {
+    let silent = |error| failed(topic, &error);
+    let mut list = TopicPartitionList::new();
+    for (partition, from) in starts {
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
+            .map_err(silent)?;
+    }
+    consumer.assign(&list).map_err(silent)
+}
+
+pub(super) fn failed(topic: &str, error: &KafkaError) -> WindowError {
+    use RDKafkaErrorCode as Code;
+    let topic = topic.to_owned();
+    match error.rdkafka_error_code() {
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            WindowError::NoTopic(topic)
+        }
+        Some(Code::TopicAuthorizationFailed) => WindowError::Forbidden(topic),
+        _ => WindowError::Silent {
+            topic,
+            stopped: Stopped::from(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_offset_is_one_offset_and_never_outside() {
+        let whole = Span { from: 5, until: 9 };
+        let length = |offset| {
+            let span = whole.narrowed_to(Some(offset));
+            if span.from < span.until {
+                span.length()
+            } else {
+                0
+            }
+        };
+        assert_eq!(whole.narrowed_to(None), whole);
+        assert_eq!([4, 5, 8, 9, i64::MAX].map(length), [0, 1, 1, 0, 0]);
+    }
+}

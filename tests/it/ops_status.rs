@@ -1,0 +1,73 @@
+//! `user-otp status`: what Kafka knows of the service.
+
+use serde_json::{Value, json};
+
+use crate::command::run;
+use crate::kafka::{Draft, wait_for};
+use crate::request::Request;
+use crate::world::World;
+
+fn status(world: &World) -> Value {
+    run(world, "status --output ndjson", "")
+        .well()
+        .json_lines()
+        .remove(0)
+}
+
+fn of<'a>(status: &'a Value, topic: &str) -> &'a Value {
+    let topics = status["topics"].as_array().expect("topics");
+    let found = topics.iter().find(|one| one["topic"] == topic);
+    found.unwrap_or_else(|| panic!("no {topic} in {status}"))
+}
+
+#[test]
+fn it_counts_what_is_not_finished_and_says_what_is_missing() {
+    let world = World::new();
+    let hour_ago = crate::world::now() - 3_600_000;
+    for _ in 0..3 {
+        let draft = Request::login("9876580001").draft().partition(1);
+        world.publish(&draft.timestamp(hour_ago));
+    }
+    let seen = status(&world);
+    let requests = of(&seen, &world.topics.requests);
+    assert_eq!(
+        (&requests["partitions"], &requests["behind"]),
+        (&json!(2), &json!(3))
+    );
+    let age = requests["oldestAge"].as_str().expect("an age");
+    assert!(age.starts_with("1h"), "{age}");
+    assert_eq!(of(&seen, &world.topics.accepted)["partitions"], Value::Null);
+    assert_eq!(seen["members"], 0);
+    assert_eq!(seen["deadLettersLastHour"], Value::Null);
+    let table = run(&world, "status", "").well().out;
+    assert!(
+        table.contains("nobody is in it: is `user-otp run` up?"),
+        "{table}"
+    );
+    assert!(table.contains("missing"), "{table}");
+}
+
+#[test]
+fn of_a_service_that_keeps_up_nothing_is_behind_and_nothing_is_touched() {
+    let world = World::new();
+    let _process = world.start("a");
+    world.publish(&Draft::of("junk").header("otp-event-id", "junk"));
+    world.assert_works("9876580002", "works");
+    world.wait_for_outcomes(2);
+    world.wait_for_no_lag();
+    let before = world.committed();
+    let seen = wait_for("nothing is behind", || {
+        let seen = status(&world);
+        let topics = seen["topics"].as_array().expect("topics").clone();
+        match topics.iter().all(|one| one["behind"] == 0) {
+            true => Ok(seen),
+            false => Err(seen),
+        }
+    });
+    assert_eq!(
+        (&seen["members"], &seen["deadLettersLastHour"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(seen["topics"].as_array().map(Vec::len), Some(5));
+    assert_eq!(world.committed(), before);
+}
