@@ -171,7 +171,7 @@ impl Ledger {
 
     /// A transaction with these outcomes went through: who is superseded in it has an equal one that is
     /// published in it, lives no longer than that one, and nothing else of the person is between them that is
-    /// not finished.
+    /// not finished; but for retries, which have lost their place.
     pub(crate) fn supersedes<'a>(
         &self,
         outcomes: &[&Record],
@@ -190,6 +190,9 @@ impl Ledger {
             let Some(published) = said.iter().find(stands_for) else {
                 panic!("{id} is superseded, and no equal one is published with it");
             };
+            if one.place.0.topic.starts_with("retry.") {
+                continue;
+            }
             let (low, high) = (
                 one.place.1.min(published.place.1),
                 one.place.1.max(published.place.1),
