@@ -125,6 +125,27 @@ impl Producers {
     }
 }
 
+/// One transaction with the producer that there is; none, and one that must not write again is none from
+/// then on, is built anew.
+pub(crate) fn write<'a>(
+    producer: &mut Option<Transactions>,
+    results: impl Iterator<Item = Sending<'a>> + Clone,
+    offsets: Option<&Offsets<'_>>,
+    started: Instant,
+) -> Written {
+    let Some(transactions) = producer else {
+        return Written::Rebuild {
+            error: None,
+            commit_called: false,
+        };
+    };
+    let written = transactions.write(results, offsets, started);
+    if transactions.is_unsure() {
+        *producer = None;
+    }
+    written
+}
+
 /// A producer that holds a transactional id of ours.
 pub(crate) struct Transactions {
     producer: BaseProducer<Deliveries>,
@@ -139,13 +160,13 @@ impl Transactions {
     /// (`rd_kafka_toppar_purge_queues`), also of what was sent, lost its connection, and waited to be sent again.
     /// Where the next batch is as long, which it is when the same results are written again, the broker takes it
     /// for a repeat, acknowledges it, and keeps none of it. A new producer has a new epoch.
-    pub(crate) fn is_unsure(&self) -> bool {
+    fn is_unsure(&self) -> bool {
         self.is_unsure.load(Ordering::Relaxed)
     }
 
     /// One transaction: the records of each result, and the offsets that they finish, if any. It is
     /// aborted where one of them is too late.
-    pub(crate) fn write<'a>(
+    fn write<'a>(
         &self,
         results: impl Iterator<Item = Sending<'a>> + Clone,
         offsets: Option<&Offsets<'_>>,

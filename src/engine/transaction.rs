@@ -33,7 +33,7 @@ use super::consumer::Consumer;
 use super::core::Core;
 use super::faults::Fences;
 use super::output::{self, EXPIRED, Outgoing, Writer};
-use super::producer::{CALL, Offsets, Producers, Sending, Transactions, Written};
+use super::producer::{self, CALL, Offsets, Producers, Sending, Transactions, Written};
 use super::record::Door;
 use super::start;
 use super::state::{Commit, Partition, Ticket};
@@ -291,25 +291,13 @@ impl Committer {
         };
         self.core.vitals.to_commit();
         let started = Instant::now();
-        let end = match &self.producer {
-            Some(producer) => {
-                let offsets = Offsets {
-                    metadata: &metadata,
-                    commits: &commits,
-                };
-                let results = batch.iter().map(Finished::sending);
-                producer.write(results, Some(&offsets), started)
-            }
-            None => Written::Rebuild {
-                error: None,
-                commit_called: false,
-            },
+        let offsets = Offsets {
+            metadata: &metadata,
+            commits: &commits,
         };
+        let results = batch.iter().map(Finished::sending);
+        let end = producer::write(&mut self.producer, results, Some(&offsets), started);
         self.note_end(&end, started.elapsed());
-        if self.producer.as_ref().is_some_and(Transactions::is_unsure) {
-            // The next one has a new one made.
-            self.producer = None;
-        }
         match &end {
             Written::Committed => {
                 let (results, offsets, took) = (batch.len(), commits.len(), started.elapsed());

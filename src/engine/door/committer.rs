@@ -17,7 +17,7 @@ use crate::engine::aside::Aside;
 use crate::engine::clients::{TRANSACTION_TIMEOUT, Undelivered};
 use crate::engine::faults::{Faults, Fences};
 use crate::engine::output::{Outgoing, writes_to};
-use crate::engine::producer::{Producers, Sending, Transactions, Written};
+use crate::engine::producer::{self, Producers, Sending, Transactions, Written};
 use crate::engine::record::Door;
 use crate::engine::transaction::PAUSE;
 use crate::known_topics::Refusal;
@@ -242,19 +242,9 @@ impl Committer {
             records: &entry.records,
             deadline: Some(entry.visit.context.deadline),
         });
-        let end = match &self.producer {
-            Some(producer) => producer.write(results, None, started),
-            None => Written::Rebuild {
-                error: None,
-                commit_called: false,
-            },
-        };
+        let end = producer::write(&mut self.producer, results, None, started);
         let metrics = &self.shared.metrics;
         metrics.transaction(Door::Http, end.end(), started.elapsed());
-        if self.producer.as_ref().is_some_and(Transactions::is_unsure) {
-            // The next one has a new one made.
-            self.producer = None;
-        }
         match end {
             Written::Committed => {
                 tracing::debug!(results = batch.len(), took = ?started.elapsed(), "HTTP transaction committed");
@@ -313,9 +303,9 @@ impl Committer {
         std::thread::park_timeout(PAUSE);
     }
 
-    /// Records were not taken. A topic that is away or forbidden costs the email, or hands the
-    /// request over to the stream; where it is ours, what is for it waits. Else one record is at fault, and the batch is halved until it
-    /// stands alone.
+    /// Records were not taken. A topic that is away or forbidden costs the email, or hands the request
+    /// over to the stream; where it is ours, what is for it waits. Else one record is at fault, and the
+    /// batch is halved until it stands alone.
     fn part(&mut self, batch: &mut Vec<Entry>, failed: &[Undelivered]) {
         let faults = Faults::of(failed);
         for (result, topic) in faults.topics {
