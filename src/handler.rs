@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, EpochMs};
+use crate::config::Config;
 use crate::decide::{Recipients, decide};
 use crate::domain::request::{OtpRequest, Submission};
 use crate::domain::secret::Otp;
@@ -79,6 +80,24 @@ pub struct Rules {
     pub sms_topic: String,
     /// The email topic, without a tenant's prefix.
     pub email_topic: String,
+}
+
+impl Rules {
+    /// As they are configured.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            min_life: config.request.min_life,
+            sms_expiry: config.sms.expiry,
+            tenancy: Tenancy {
+                central_instance: config.tenancy.central_instance,
+                state_level_length: config.tenancy.state_level_length,
+                schema_index: config.tenancy.schema_index,
+            },
+            sms_topic: config.topics.sms.clone(),
+            email_topic: config.topics.email.clone(),
+        }
+    }
 }
 
 /// The handler of OTP requests.
@@ -324,7 +343,6 @@ fn at(stage: Stage) -> impl Fn(CallError) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::limits::Source;
     use crate::metrics::Metrics;
 
@@ -334,13 +352,7 @@ mod tests {
         let (config, _) = Config::load(None, []).expect("the defaults are right");
         let clock = Clock::system();
         let services = Services::new(&config, clock.clone(), Metrics::default()).expect("a client");
-        let rules = Rules {
-            min_life: config.request.min_life,
-            sms_expiry: config.sms.expiry,
-            tenancy: Tenancy::default(),
-            sms_topic: config.topics.sms.clone(),
-            email_topic: config.topics.email.clone(),
-        };
+        let rules = Rules::of(&config);
         let limits = Limits::new(&config, None, clock.clone());
         let handler = OtpHandler::new(services, limits, KnownTopics::default(), rules, clock);
         let submission = Submission::default();

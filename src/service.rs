@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::tenant::Tenancy;
 use crate::egov::Services;
 use crate::engine::admin::Admin;
 use crate::engine::clients::Connection;
@@ -278,17 +277,6 @@ pub async fn start(
     let metrics = Metrics::default();
     let services = Services::new(config, clock.clone(), metrics.clone())
         .context("the services' client could not be made")?;
-    let rules = Rules {
-        min_life: config.request.min_life,
-        sms_expiry: config.sms.expiry,
-        tenancy: Tenancy {
-            central_instance: config.tenancy.central_instance,
-            state_level_length: config.tenancy.state_level_length,
-            schema_index: config.tenancy.schema_index,
-        },
-        sms_topic: config.topics.sms.clone(),
-        email_topic: config.topics.email.clone(),
-    };
     let store = Store::open(config)
         .await
         .context("limits.redis cannot be used")?;
@@ -297,7 +285,7 @@ pub async fn start(
         services.clone(),
         limits.clone(),
         topics.clone(),
-        rules,
+        Rules::of(config),
         clock.clone(),
     );
     let door = config

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use user_otp::clock::{Clock, EpochMs};
 use user_otp::config::Config;
 use user_otp::domain::request::Submission;
-use user_otp::domain::tenant::Tenancy;
 use user_otp::egov::standin::{Behaviour, Fault, Script, Standin};
 use user_otp::egov::{AtFloor, Queue, Service, Services};
 use user_otp::handler::{Context, Handler as _, OtpHandler, Rules};
@@ -247,19 +246,12 @@ fn handler(settings: Vec<(String, String)>, clock: &Clock) -> OtpHandler {
     let settings = settings.map(|(name, value)| (format!("USER_OTP__{name}"), value));
     let (config, _) = Config::load(None, settings).expect("right settings");
     let services = Services::new(&config, clock.clone(), Metrics::default()).expect("a client");
-    let rules = Rules {
-        min_life: config.request.min_life,
-        sms_expiry: config.sms.expiry,
-        tenancy: Tenancy::default(),
-        sms_topic: config.topics.sms.clone(),
-        email_topic: config.topics.email.clone(),
-    };
     let limits = Limits::new(&config, None, clock.clone());
     OtpHandler::new(
         services,
         limits,
         KnownTopics::default(),
-        rules,
+        Rules::of(&config),
         clock.clone(),
     )
 }

@@ -243,23 +243,11 @@ mod tests {
     fn it_is_said_at_each_change_and_once_a_minute() {
         let mut inputs = inputs();
         let mut said = Vec::new();
-        for second in 0..150 {
-            feed(&mut inputs, "requests", 1, 9, second);
-            said.extend(
-                inputs
-                    .judge(at(second))
-                    .into_iter()
-                    .map(|one| (second, one)),
-            );
-        }
-        for second in 150..300 {
-            feed(&mut inputs, "requests", 10, 0, second);
-            said.extend(
-                inputs
-                    .judge(at(second))
-                    .into_iter()
-                    .map(|one| (second, one)),
-            );
+        for second in 0..300 {
+            let (good, poison) = if second < 150 { (1, 9) } else { (10, 0) };
+            feed(&mut inputs, "requests", good, poison, second);
+            let news = inputs.judge(at(second)).into_iter();
+            said.extend(news.map(|one| (second, one)));
         }
         let seconds: Vec<_> = said.iter().map(|(second, _)| *second).collect();
         let (last, before) = said.split_last().expect("it was said");

@@ -15,6 +15,7 @@ use super::Stopped;
 use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::record::Record;
+use super::start::number;
 use crate::clock::EpochMs;
 
 /// One question to the cluster may take this long, and a partition may be silent for so long.
@@ -334,15 +335,7 @@ fn first_since<'a>(
     let mut firsts = Vec::new();
     for element in found.elements() {
         element.error().map_err(silent)?;
-        let first = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            Offset::Beginning
-            | Offset::End
-            | Offset::Stored
-            | Offset::Invalid
-            | Offset::OffsetTail(_) => None,
-        };
-        firsts.push((element.partition(), first));
+        firsts.push((element.partition(), number(element.offset())));
     }
     Ok(firsts)
 }

@@ -12,8 +12,20 @@ use crate::request::Request;
 use crate::traffic::{Traffic, wait_for_progress};
 use crate::world::{Setup, TIERS, World};
 
-fn tries_spent(world: &World) -> usize {
+pub(crate) fn tries_spent(world: &World) -> usize {
     TIERS.iter().map(|tier| world.retries(tier).len()).sum()
+}
+
+/// Waits until as many are published as were `sent`; how many are then.
+pub(crate) fn wait_for_what_waited(world: &World, sent: usize) -> usize {
+    wait_for("what waited is published", || {
+        let published = world.sms().len();
+        if published >= sent {
+            Ok(published)
+        } else {
+            Err(published)
+        }
+    })
 }
 
 #[test]
@@ -43,14 +55,7 @@ fn an_outage_under_load_is_waited_out() {
         world.egov.set(Service::Otp, work);
         let (back, sent) = (Instant::now(), traffic.sent() as usize);
         tap.close();
-        let published = wait_for("what waited is published", || {
-            let published = world.sms().len();
-            if published >= sent {
-                Ok(published)
-            } else {
-                Err(published)
-            }
-        });
+        let published = wait_for_what_waited(&world, sent);
         eprintln!(
             "{during} calls, {spent} tries; {published} published {:?} after it was back",
             back.elapsed()

@@ -7,9 +7,10 @@ use rstest::rstest;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault};
 
-use crate::kafka::{wait_for, wait_until};
+use crate::kafka::wait_until;
+use crate::outage::{tries_spent, wait_for_what_waited};
 use crate::traffic::{Traffic, wait_for_progress};
-use crate::world::{Setup, TIERS, World};
+use crate::world::{Setup, World};
 
 /// How many seconds of the load come while the service is down: `OTP_TEST_OUTAGE`, or five.
 fn seconds() -> u32 {
@@ -58,15 +59,8 @@ fn an_outage_of_each_service_costs_time_alone(#[case] service: Service, #[case] 
         world.egov.set(service, Behaviour::well());
         let (back, sent) = (Instant::now(), traffic.sent() as usize);
         tap.close();
-        let published = wait_for("what waited is published", || {
-            let published = world.sms().len();
-            if published >= sent {
-                Ok(published)
-            } else {
-                Err(published)
-            }
-        });
-        let spent: usize = TIERS.iter().map(|tier| world.retries(tier).len()).sum();
+        let published = wait_for_what_waited(&world, sent);
+        let spent = tries_spent(&world);
         eprintln!(
             "{service:?}: {during} calls, {spent} tries; {published} published {:?} after it was back",
             back.elapsed()
