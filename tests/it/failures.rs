@@ -517,25 +517,6 @@ fn a_missing_email_topic_costs_the_email_alone() {
 
 /// The broker's answer to a clock that is wrong; here the topic's bound is.
 #[test]
-fn a_topic_that_refuses_our_time_costs_time_alone() {
-    const BOUND: &str = "message.timestamp.before.max.ms";
-    let world = World::new();
-    let process = world.start("a");
-    world.kafka.set_topic(&world.topics.sms, BOUND, "0");
-    world.request(&Request::register("9876522761").id("held"));
-    wait_until("it is said", || {
-        process.output.has_line(|line| {
-            line.contains("our clock is wrong") && line.contains(&world.topics.sms)
-        })
-    });
-    world
-        .kafka
-        .set_topic(&world.topics.sms, BOUND, &i64::MAX.to_string());
-    assert_eq!(world.wait_for_outcome("held").summary(), "published");
-    assert_eq!((world.sms().len(), world.dead_letters().len()), (1, 0));
-}
-
-#[test]
 fn a_person_with_too_many_requests_in_hand_fills_no_window() {
     const REQUESTS: usize = 20;
     let world = World::with(

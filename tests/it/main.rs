@@ -13,6 +13,7 @@
 
 mod acl;
 mod bad_input;
+mod behind_a_proxy;
 mod broker;
 mod client;
 mod command;
@@ -50,5 +51,4 @@ mod secure;
 mod sizes;
 mod supersede;
 mod traffic;
-mod unknown_end;
 mod world;

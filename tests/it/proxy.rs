@@ -1,12 +1,15 @@
 //! Between the service and a broker: what goes through it can be cut at a moment that no fault of
-//! a real network would hit.
+//! a real network would hit, or held up for as long as a clock is to be wrong.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::kafka::DEADLINE;
 
+/// Kafka's request that writes records.
+const PRODUCE: i16 = 0;
 /// Kafka's request that ends a transaction.
 const END_TXN: i16 = 26;
 
@@ -22,6 +25,8 @@ enum Mode {
     Open,
     /// Until the next end of a transaction.
     Armed(Last),
+    /// Records arrive this much later than they were written.
+    Late(Duration),
     /// Nothing gets through, in either direction.
     Stalled,
 }
@@ -59,7 +64,13 @@ impl Proxy {
         *self.0.lock() = Mode::Armed(last);
     }
 
-    /// Waits until it has come to that.
+    /// From now on records arrive this much later than they were written, as of somebody whose clock is
+    /// behind.
+    pub(crate) fn delay_records(&self, by: Duration) {
+        *self.0.lock() = Mode::Late(by);
+    }
+
+    /// Waits until every connection stands still.
     #[track_caller]
     pub(crate) fn wait_stalled(&self) {
         let (mode, _) = self
@@ -122,7 +133,14 @@ impl State {
                 drop(mode);
                 return self.wait_open();
             }
-            drop(mode);
+            if let Mode::Late(by) = *mode
+                && key == PRODUCE
+            {
+                let late = |mode: &mut Mode| matches!(mode, Mode::Late(_));
+                drop(self.changed.wait_timeout_while(mode, by, late));
+            } else {
+                drop(mode);
+            }
             broker.write_all(&frame)?;
         }
     }

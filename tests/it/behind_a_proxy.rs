@@ -1,9 +1,13 @@
-//! A commit without an answer: whether the transaction went through shows only afterwards.
+//! What only something in between can do: a commit without an answer, of which it shows only afterwards
+//! whether it went through; records that are older than they should be when they arrive.
+
+use std::time::Duration;
 
 use crate::broker::{Broker, Entrance, free_port};
 use crate::kafka::wait_until;
 use crate::process::Process;
 use crate::proxy::{Last, Proxy};
+use crate::request::Request;
 use crate::traffic::{Traffic, otps_created};
 use crate::world::{Setup, World};
 
@@ -125,4 +129,29 @@ fn whoever_takes_over_after_a_commit_without_an_answer_sends_nothing_again() {
             process.name
         );
     }
+}
+
+/// As if the service's clock were behind.
+#[test]
+fn a_topic_that_refuses_our_time_costs_time_alone() {
+    const BOUND: &str = "message.timestamp.before.max.ms";
+    const LATE: Duration = Duration::from_secs(3);
+    let between = Between::start("30000");
+    let world = &between.world;
+    let process = world.start("a");
+    // The marks of transactions are held against it too: a broker writes those, with its own time.
+    between
+        .world
+        .kafka
+        .set_topic(&world.topics.sms, BOUND, "2000");
+    between.proxy.delay_records(LATE);
+    world.request(&Request::login("9876522761").id("held"));
+    wait_until("it is said", || {
+        process.output.has_line(|line| {
+            line.contains("our clock is wrong") && line.contains(&world.topics.sms)
+        })
+    });
+    between.proxy.open();
+    assert_eq!(world.wait_for_outcome("held").summary(), "published");
+    assert_eq!((world.sms().len(), world.dead_letters().len()), (1, 0));
 }
