@@ -58,7 +58,7 @@ enum Command {
         action: LimitsAction,
     },
     #[command(flatten)]
-    Operator(Operator),
+    Operator(Box<Operator>),
     /// Serves stand-ins of the four services that user-otp calls.
     Standin(ops::standin::StandinArgs),
     /// Plays a story on the whole system in one process.
@@ -85,11 +85,39 @@ enum Operator {
     Status(ops::status::StatusArgs),
     /// Publishes one request and waits for its outcome: whoever has the number gets an OTP.
     Send(ops::send::SendArgs),
-    /// Looks at dead letters: counts, lists, shows and exports them.
+    /// Looks at dead letters, and sends them again.
     Dlq {
         #[command(subcommand)]
-        action: ops::dlq::Action,
+        action: DlqAction,
     },
+    /// Publishes a window of a request topic again, as jobs.
+    #[command(after_help = "Examples:\n  \
+        user-otp replay --topic egov.core.otp.request --from 3h --to 2h\n  \
+        user-otp replay --topic egov.core.otp.request --from 2026-11-26T14:00:00+05:30 --to 2026-11-26T14:20:00+05:30 \
+        --tenant 'pb.*' --execute --reason 'the SMS provider lost them'")]
+    Replay(ops::job::stored::Replay),
+    /// Publishes the requests of a file, as jobs: a plan, and with --execute it is done.
+    #[command(after_help = "Examples:\n  \
+        user-otp resend people.csv\n  \
+        user-otp resend people.csv --strict --execute --reason 'the campaign of Monday'")]
+    Resend(ops::job::file::Resend),
+    /// Lists jobs, goes on with one that was interrupted, or leaves its rest.
+    Job {
+        #[command(subcommand)]
+        action: ops::job::control::Action,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DlqAction {
+    #[command(flatten)]
+    Look(ops::dlq::Action),
+    /// Publishes dead letters again, as jobs: a plan, and with --execute it is done.
+    #[command(after_help = "Examples:\n  \
+        user-otp dlq redrive --since 2h --code service-unavailable\n  \
+        user-otp dlq redrive --since 2h --code service-unavailable --execute --reason 'egov-user was down'\n  \
+        echo 98765xxxxx | user-otp dlq redrive --mobile -")]
+    Redrive(ops::job::stored::Redrive),
 }
 
 #[derive(Debug, Subcommand)]
@@ -252,7 +280,15 @@ async fn operate(
     match command {
         Operator::Status(args) => ops::status::run(config, args, terminal).await,
         Operator::Send(args) => ops::send::run(config, args, terminal).await,
-        Operator::Dlq { action } => ops::dlq::run(config, action, terminal).await,
+        Operator::Dlq {
+            action: DlqAction::Look(action),
+        } => ops::dlq::run(config, action, terminal).await,
+        Operator::Dlq {
+            action: DlqAction::Redrive(args),
+        } => ops::job::stored::redrive(config, args, terminal).await,
+        Operator::Replay(args) => ops::job::stored::replay(config, args, terminal).await,
+        Operator::Resend(args) => ops::job::file::resend(config, args, terminal).await,
+        Operator::Job { action } => ops::job::control::run(config, action, terminal).await,
     }
 }
 

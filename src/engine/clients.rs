@@ -50,6 +50,12 @@ impl Connection {
         format!("{}-http", self.transactional_id())
     }
 
+    /// That of the commands that send requests of `source` again: `{group}-job-{source}`.
+    #[must_use]
+    pub fn job_transactional_id(&self, source: &str) -> String {
+        format!("{}-job-{source}", self.group)
+    }
+
     /// The properties of every client.
     #[must_use]
     pub fn common(&self) -> ClientConfig {

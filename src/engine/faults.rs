@@ -94,7 +94,7 @@ pub(crate) fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Somebody else holds our id now, or a broker timed our transaction out.
-fn is_fence(error: &KafkaError) -> bool {
+pub(crate) fn is_fence(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -57,6 +57,7 @@ mod dispatch;
 pub mod door;
 mod faults;
 pub mod headers;
+pub mod jobs;
 mod keeper;
 pub mod lanes;
 pub mod offsets;

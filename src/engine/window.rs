@@ -124,6 +124,37 @@ impl Window {
         })
     }
 
+    /// The same between these points alone: partitions that are not named, and whatever came later, are
+    /// left out. Blocks until Kafka has answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Window::open`].
+    pub fn open_within(
+        connection: &Connection,
+        topic: &str,
+        bounds: &Bounds,
+        within: &BTreeMap<i32, Span>,
+    ) -> Result<Self, WindowError> {
+        let mut window = Self::open(connection, topic, bounds)?;
+        window.open.retain(|partition, span| {
+            let narrow = within.get(partition).copied();
+            *span = narrow.map_or(*span, |narrow| span.within(narrow));
+            narrow.is_some() && span.from < span.until
+        });
+        let starts = window.spans().iter();
+        let starts = starts.map(|(partition, span)| (*partition, span.from));
+        assign(&window.consumer, topic, starts)?;
+        window.offsets = window.open.values().map(|span| span.length()).sum();
+        Ok(window)
+    }
+
+    /// What is still to be read, by partition.
+    #[must_use]
+    pub fn spans(&self) -> &BTreeMap<i32, Span> {
+        &self.open
+    }
+
     /// How many offsets it has: at least as many as records, since transactions leave marks.
     #[must_use]
     pub fn offsets(&self) -> u64 {
@@ -179,18 +210,33 @@ impl Tail {
     /// As [`Window::open`].
     pub fn open(connection: &Connection, topic: &str) -> Result<Self, WindowError> {
         let consumer = reader(connection, topic)?;
-        let mut ends = Vec::new();
-        for partition in partitions(&consumer, topic, &[])? {
-            let (_, end) = consumer
-                .fetch_watermarks(topic, partition, PATIENCE)
-                .map_err(|error| failed(topic, &error))?;
-            ends.push((partition, end));
-        }
+        let ends = ends(&consumer, topic)?;
         assign(&consumer, topic, ends.into_iter())?;
         Ok(Self {
             consumer,
             topic: topic.to_owned(),
         })
+    }
+
+    /// Stands at the first records of `since` or later, by record time. Blocks until Kafka has answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Window::open`].
+    pub fn since(
+        connection: &Connection,
+        topic: &str,
+        since: EpochMs,
+    ) -> Result<Self, WindowError> {
+        let tail = Self::open(connection, topic)?;
+        let ends = ends(&tail.consumer, topic)?;
+        let firsts = first_since(&tail.consumer, topic, ends.keys(), since)?;
+        let starts = firsts.into_iter().map(|(partition, first)| {
+            let end = ends.get(&partition).copied().unwrap_or_default();
+            (partition, first.unwrap_or(end))
+        });
+        assign(&tail.consumer, topic, starts)?;
+        Ok(tail)
     }
 
     /// The next record, waiting for it until `deadline`; none: there was none.
@@ -227,6 +273,13 @@ impl Span {
                 until: self.until.min(offset.saturating_add(1)),
             },
             None => self,
+        }
+    }
+
+    fn within(self, other: Self) -> Self {
+        Self {
+            from: self.from.max(other.from),
+            until: self.until.min(other.until),
         }
     }
 
@@ -279,6 +332,18 @@ pub(super) fn reader(
         .reader()
         .create_with_context(Quiet)
         .map_err(|error| failed(topic, &error))
+}
+
+/// Where each partition ends.
+fn ends(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<BTreeMap<i32, i64>, WindowError> {
+    let mut ends = BTreeMap::new();
+    for partition in partitions(consumer, topic, &[])? {
+        let (_, end) = consumer
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .map_err(|error| failed(topic, &error))?;
+        ends.insert(partition, end);
+    }
+    Ok(ends)
 }
 
 /// The topic's partitions, or those of them that are asked for.

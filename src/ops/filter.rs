@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Usage;
 use super::letter::Letter;
-use super::moment::{Moment, rfc3339};
+use super::moment::{Moment, rfc3339_exact};
 use super::numbers::Numbers;
 use super::shown::without_numbers;
 use crate::clock::EpochMs;
@@ -90,6 +90,38 @@ impl Filter {
         !self.event_id.is_empty()
     }
 
+    /// Whether it leaves everything in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let times = self.since.is_some() || self.until.is_some() || self.older_than.is_some();
+        let words = !self.tenant.is_empty() || !self.kind.is_empty() || self.is_of_dead_letters();
+        let places = !self.partition.is_empty() || !self.event_id.is_empty();
+        !(times || words || places || self.mobile.is_some() || self.limit.is_some())
+    }
+
+    /// Whether it asks for what only dead letters have.
+    #[must_use]
+    pub fn is_of_dead_letters(&self) -> bool {
+        !(self.disposition.is_empty() && self.code.is_empty() && self.stage.is_empty())
+    }
+
+    /// Whether it says how old something may be.
+    #[must_use]
+    pub fn has_since(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// The same, between these two; none where it has times of its own.
+    #[must_use]
+    pub fn between(&self, from: Moment, to: Moment) -> Option<Self> {
+        let own = self.since.is_some() || self.until.is_some() || self.older_than.is_some();
+        (!own).then(|| Self {
+            since: Some(from),
+            until: Some(to),
+            ..self.clone()
+        })
+    }
+
     /// Fixes its times, and the numbers that it is about.
     #[must_use]
     pub fn at(&self, now: EpochMs, numbers: Option<Numbers>) -> Selection<'_> {
@@ -109,7 +141,7 @@ pub(crate) const NUMBER_TYPED: Usage =
     Usage("write --mobile -, and the number to standard input: others can see arguments");
 
 /// A filter whose times are fixed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Selection<'a> {
     filter: &'a Filter,
     since: Option<EpochMs>,
@@ -173,9 +205,16 @@ fn any<T: PartialEq>(wanted: &[T], is: Option<T>) -> bool {
     wanted.is_empty() || is.is_some_and(|is| wanted.contains(&is))
 }
 
-/// As it would be typed, without numbers: for plans and audit records.
-impl fmt::Display for Selection<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Selection<'_> {
+    /// Since when, if it says so.
+    #[must_use]
+    pub fn since(&self) -> Option<EpochMs> {
+        self.since
+    }
+
+    /// As it would be typed to select the same again; of numbers, that there are some.
+    #[must_use]
+    pub fn words(&self) -> Vec<(&'static str, String)> {
         let filter = self.filter;
         let mut words: Vec<(&str, String)> = Vec::new();
         words.extend(filter.tenant.iter().map(|one| ("tenant", one.to_string())));
@@ -189,20 +228,29 @@ impl fmt::Display for Selection<'_> {
                 .iter()
                 .map(|one| ("stage", one.as_str().into())),
         );
-        words.extend(self.since.map(|at| ("since", rfc3339(at))));
-        words.extend(self.until.map(|at| ("until", rfc3339(at))));
-        let ids = filter.event_id.iter();
-        words.extend(ids.map(|id| ("event-id", without_numbers(id))));
+        words.extend(self.since.map(|at| ("since", rfc3339_exact(at))));
+        words.extend(self.until.map(|at| ("until", rfc3339_exact(at))));
+        words.extend(filter.event_id.iter().map(|id| ("event-id", id.clone())));
         let partitions = filter.partition.iter();
         words.extend(partitions.map(|one| ("partition", one.to_string())));
         words.extend(filter.offset.map(|one| ("offset", one.to_string())));
         words.extend(self.numbers.as_ref().map(|_| ("mobile", "-".to_owned())));
         words.extend(filter.limit.map(|one| ("limit", one.to_string())));
-        let words: Vec<_> = words
-            .into_iter()
-            .map(|(name, value)| format!("--{name} {value}"))
-            .collect();
-        f.write_str(&words.join(" "))
+        words
+    }
+}
+
+/// As it would be typed, without numbers: for plans and audit records.
+impl fmt::Display for Selection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.words().into_iter().map(|(name, value)| {
+            let value = match name {
+                "event-id" => without_numbers(&value),
+                _ => value,
+            };
+            format!("--{name} {value}")
+        });
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
     }
 }
 

@@ -1,5 +1,5 @@
-//! A dead letter as operators look at it: what its headers and its request say, each checked, since
-//! anything may be on a topic.
+//! A dead letter, or a request on another topic, as operators look at it: what its headers and its request
+//! say, each checked, since anything may be on a topic.
 
 use std::cell::OnceCell;
 
@@ -10,9 +10,11 @@ use crate::engine::headers;
 use crate::engine::record::{Position, Record};
 use crate::outcome::{Code, Disposition, Failure, Stage};
 
-/// A record of the dead-letter topic.
+/// A record of the dead-letter topic, or of one with requests.
 pub struct Letter {
     record: Record,
+    /// Whether we alone write on its topic: elsewhere our headers may be anybody's.
+    is_of_ours: bool,
     submission: OnceCell<Result<Submission, DecodeError>>,
 }
 
@@ -22,7 +24,17 @@ impl Letter {
     pub fn new(record: Record) -> Self {
         Self {
             record,
+            is_of_ours: true,
             submission: OnceCell::new(),
+        }
+    }
+
+    /// A look at a record of a topic that anyone upstream writes to.
+    #[must_use]
+    pub fn upstream(record: Record) -> Self {
+        Self {
+            is_of_ours: false,
+            ..Self::new(record)
         }
     }
 
@@ -105,8 +117,8 @@ impl Letter {
     /// Where the request was first; where that is not said, where this record is.
     #[must_use]
     pub fn source(&self) -> Position {
-        self.id(headers::SOURCE)
-            .and_then(|text| Position::parse(&text))
+        let said = self.is_of_ours.then(|| self.id(headers::SOURCE)).flatten();
+        said.and_then(|text| Position::parse(&text))
             .unwrap_or_else(|| self.record.position.clone())
     }
 
@@ -139,7 +151,8 @@ impl Letter {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.record.header(name)?).ok()
+        let value = self.record.header(name).filter(|_| self.is_of_ours)?;
+        std::str::from_utf8(value).ok()
     }
 }
 
@@ -252,5 +265,14 @@ pub(super) mod tests {
         );
         assert!(letter.event_id().starts_with("sha256-"));
         assert_eq!(letter.source().to_string(), "user-otp.dlq-3-42");
+    }
+    #[test]
+    fn upstream_nobody_says_what_only_we_say() {
+        let Letter { record, .. } = letter(LOGIN, REFUSED);
+        let request = Letter::upstream(record);
+        assert_eq!(request.failure(), None);
+        assert_eq!(request.event_id(), "order-17");
+        assert_eq!(request.source().to_string(), "user-otp.dlq-3-42");
+        assert_eq!(request.tenant(), Some("pb.amritsar"));
     }
 }

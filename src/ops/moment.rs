@@ -81,6 +81,17 @@ pub fn rfc3339(at: EpochMs) -> String {
     }
 }
 
+/// The same to the millisecond, where it is not at a full second: what is typed again is the same moment.
+#[must_use]
+pub fn rfc3339_exact(at: EpochMs) -> String {
+    match u64::try_from(at.0) {
+        Ok(ms) if at.0 <= LAST && ms % 1_000 != 0 => {
+            humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+        }
+        Ok(_) | Err(_) => rfc3339(at),
+    }
+}
+
 /// The beginning of the hour that a moment is in.
 #[must_use]
 pub fn hour(at: EpochMs) -> EpochMs {
@@ -150,5 +161,13 @@ mod tests {
         assert_eq!(short(250), "250ms");
         assert_eq!(short(7_503_000), "2h 5m");
         assert_eq!(short(90_061_000), "1day 1h");
+    }
+    #[rstest]
+    #[case(1_764_165_600_000, "2025-11-26T14:00:00Z")]
+    #[case(1_764_165_600_007, "2025-11-26T14:00:00.007Z")]
+    fn what_is_typed_again_is_the_same_moment(#[case] ms: i64, #[case] shown: &str) {
+        let text = rfc3339_exact(EpochMs(ms));
+        assert_eq!(text, shown);
+        assert_eq!(text.parse(), Ok(Moment::At(EpochMs(ms))));
     }
 }

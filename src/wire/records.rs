@@ -4,6 +4,8 @@
 //! forks of it are stricter: no property may be added there; whatever else is to be said goes into
 //! record headers.
 
+use std::borrow::Cow;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -119,6 +121,31 @@ impl OutcomeSeen {
     /// Reads a record's value; none where it is no outcome.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
+        serde_json::from_slice(value).ok()
+    }
+}
+
+/// What an outcome record says of where its request came from, for who looks through many.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomeOrigin<'a> {
+    /// What became of the request.
+    #[serde(borrow)]
+    pub outcome: Cow<'a, str>,
+    /// The position of its first record.
+    #[serde(borrow)]
+    pub source: Option<Cow<'a, str>>,
+    /// The job that had sent it again.
+    #[serde(borrow)]
+    pub replay_id: Option<Cow<'a, str>>,
+    /// When it was finished, in epoch milliseconds.
+    pub finished_at_ms: i64,
+}
+
+impl<'a> OutcomeOrigin<'a> {
+    /// Reads a record's value; none where it is no outcome.
+    #[must_use]
+    pub fn parse(value: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(value).ok()
     }
 }

@@ -1,7 +1,10 @@
 //! `user-otp` with a command that ends by itself: what it is given, what it says, its exit code.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::world::World;
 
@@ -44,6 +47,33 @@ pub(crate) fn run(world: &World, line: &str, input: &str) -> Ran {
 /// Runs it; what it prints is meant to be seen.
 #[track_caller]
 pub(crate) fn run_revealing(world: &World, line: &str, input: &str) -> Ran {
+    let output = start(world, line, input).0.wait_with_output();
+    let output = output.expect("it ends");
+    assert!(output.status.code().is_some(), "it was not killed");
+    ran(&output)
+}
+
+/// A command under way.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(self.0.id().try_into().expect("an id"));
+        kill(id, signal).expect("it is there");
+    }
+
+    /// What it said, and its exit code; -1 where it was killed.
+    pub(crate) fn ended(self, world: &World) -> Ran {
+        let output = self.0.wait_with_output().expect("it ends");
+        let ran = ran(&output);
+        world.keep_output("a command", &format!("{}{}", ran.out, ran.notes));
+        ran
+    }
+}
+
+/// Starts it.
+#[track_caller]
+pub(crate) fn start(world: &World, line: &str, input: &str) -> Running {
     let mut environment = world.environment("operator", &[("LOG__LEVEL", "warn")]);
     environment.push(("USER".to_owned(), "asha".to_owned()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
@@ -58,10 +88,12 @@ pub(crate) fn run_revealing(world: &World, line: &str, input: &str) -> Ran {
     let mut stdin = child.stdin.take().expect("its stdin is piped");
     // One that does not ask for it may have ended before it is written.
     let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
+    Running(child)
+}
+
+fn ran(output: &Output) -> Ran {
     Ran {
-        code: output.status.code().expect("it was not killed"),
+        code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         notes: String::from_utf8_lossy(&output.stderr).into_owned(),
     }

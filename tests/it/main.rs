@@ -33,6 +33,7 @@ mod limits;
 mod management;
 mod offsets;
 mod ops_dlq;
+mod ops_jobs;
 mod ops_send;
 mod ops_status;
 mod ops_window;

@@ -1,0 +1,410 @@
+//! Jobs about what is on a topic: dead letters that are redriven, a window that is replayed.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Parser};
+
+use super::choice::{Candidates, Choice, Rules};
+use super::feed::{Stamp, Topic, left};
+use super::plan::Plan;
+use super::record::{JobRecord, Jobs, Kind};
+use super::{NO_FILTER, Planned, Sending, Worker, id_of, new_record, source_is_free};
+use crate::clock::EpochMs;
+use crate::config::Config;
+use crate::engine::record::Record;
+use crate::engine::window::{Bounds, Window, WindowError};
+use crate::ops::Usage;
+use crate::ops::filter::{Filter, Selection};
+use crate::ops::letter::Letter;
+use crate::ops::moment::Moment;
+use crate::ops::terminal::Terminal;
+use crate::topology;
+
+/// Older logins are left out where nothing is said about it: nobody waits for them.
+const LOGINS: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// Which dead letters to send again, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Redrive {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    again: Again,
+    #[command(flatten)]
+    sending: Sending,
+}
+
+/// Which window of a topic to send again, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// The request topic, or another one with requests: accepted, jobs or a retry topic.
+    #[arg(long, value_name = "TOPIC")]
+    topic: String,
+    /// From then on, by record time: 2h (ago), or a time with its zone.
+    #[arg(long, value_name = "TIME")]
+    from: Moment,
+    /// Before then.
+    #[arg(long, value_name = "TIME")]
+    to: Moment,
+    /// Also those that were published: their people get another message.
+    #[arg(long)]
+    even_published: bool,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    again: Again,
+    #[command(flatten)]
+    sending: Sending,
+}
+
+/// When something is not sent again.
+#[derive(Debug, Clone, Args)]
+struct Again {
+    /// What was sent again so often is left out.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    max_replays: u32,
+    /// Yes, everything that is on the topic.
+    #[arg(long)]
+    yes: bool,
+    /// Sends although the service that failed is still down.
+    #[arg(long)]
+    ignore_health: bool,
+}
+
+/// A job's options, read again from the job log.
+#[derive(Parser)]
+struct Line<T: Args> {
+    #[command(flatten)]
+    args: T,
+}
+
+/// One of the two, with what is fixed when it is typed.
+struct About<'a> {
+    kind: Kind,
+    topic: &'a str,
+    selection: Selection<'a>,
+    rules: Rules<'a>,
+    read: fn(Record) -> Letter,
+    sending: &'a Sending,
+}
+
+/// `user-otp dlq redrive`. The exit code.
+///
+/// # Errors
+///
+/// In a sentence that says what to do.
+pub async fn redrive(
+    config: &Config,
+    args: &Redrive,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<i32> {
+    if args.filter.is_empty() && args.sending.execute && !args.again.yes {
+        return Err(NO_FILTER.into());
+    }
+    let numbers = terminal.numbers(args.filter.wants_numbers()?)?;
+    let worker = Worker::start(config).await?;
+    let about = args.about(config, args.filter.at(terminal.now, numbers), terminal.now);
+    worker.begin(&about, terminal)
+}
+
+/// `user-otp replay`. The exit code.
+///
+/// # Errors
+///
+/// In a sentence that says what to do.
+pub async fn replay(
+    config: &Config,
+    args: &Replay,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<i32> {
+    let filter = args.window()?;
+    let read = args.reading(config)?;
+    let numbers = terminal.numbers(filter.wants_numbers()?)?;
+    let worker = Worker::start(config).await?;
+    let about = args.about(filter.at(terminal.now, numbers), read);
+    worker.begin(&about, terminal)
+}
+
+/// Goes on with one of them. The exit code.
+///
+/// # Errors
+///
+/// In a sentence that says what to do.
+pub(super) async fn resume(
+    config: &Config,
+    job: &JobRecord,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<i32> {
+    let words = std::iter::once(&job.job).chain(&job.args);
+    let unknown =
+        "the job was begun by another version of user-otp: resume it with that one, or cancel it";
+    match job.kind {
+        Kind::Replay => {
+            let Line { args } =
+                Line::<Replay>::try_parse_from(words).map_err(|_| Usage(unknown))?;
+            let filter = args.window()?;
+            let read = args.reading(config)?;
+            let numbers = terminal.numbers(filter.wants_numbers()?)?;
+            let worker = Worker::start(config).await?;
+            let about = args.about(filter.at(terminal.now, numbers), read);
+            worker.go_on(&about, job, terminal)
+        }
+        Kind::Redrive | Kind::Resend => {
+            let Line { args } =
+                Line::<Redrive>::try_parse_from(words).map_err(|_| Usage(unknown))?;
+            let numbers = terminal.numbers(args.filter.wants_numbers()?)?;
+            let worker = Worker::start(config).await?;
+            let began = EpochMs(job.started_at_ms);
+            let about = args.about(config, args.filter.at(terminal.now, numbers), began);
+            worker.go_on(&about, job, terminal)
+        }
+    }
+}
+
+impl Redrive {
+    fn about<'a>(
+        &'a self,
+        config: &'a Config,
+        selection: Selection<'a>,
+        now: EpochMs,
+    ) -> About<'a> {
+        let logins = (!self.filter.has_since()).then(|| now.minus(LOGINS));
+        About {
+            kind: Kind::Redrive,
+            topic: &config.topics.dead_letters,
+            rules: Rules {
+                of_dead_letters: true,
+                max_replays: self.again.max_replays,
+                logins_since: logins,
+                even_published: false,
+                own: None,
+                limit: selection.limit(),
+            },
+            selection,
+            read: Letter::new,
+            sending: &self.sending,
+        }
+    }
+}
+
+impl Replay {
+    /// The filter with the window in it.
+    fn window(&self) -> Result<Filter, Usage> {
+        if self.filter.is_of_dead_letters() {
+            return Err(Usage(
+                "a request topic has no dispositions, codes or stages: dead letters are sent again by `user-otp dlq redrive`",
+            ));
+        }
+        self.filter.between(self.from, self.to).ok_or(Usage(
+            "say the window by --from and --to alone, not by --since, --until or --older-than as well",
+        ))
+    }
+
+    fn reading(&self, config: &Config) -> Result<fn(Record) -> Letter, Usage> {
+        let topics = &config.topics;
+        if self.topic == topics.requests {
+            return Ok(Letter::upstream);
+        }
+        let ours = [&topics.accepted, &topics.jobs];
+        let retry = topology::retry_topics(config).contains(&self.topic);
+        if retry || ours.contains(&&self.topic) {
+            return Ok(Letter::new);
+        }
+        Err(Usage(
+            "say a topic with requests: topics.requests, topics.accepted, topics.jobs or a retry topic of the configuration; \
+             dead letters are sent again by `user-otp dlq redrive`",
+        ))
+    }
+
+    fn about<'a>(&'a self, selection: Selection<'a>, read: fn(Record) -> Letter) -> About<'a> {
+        About {
+            kind: Kind::Replay,
+            topic: &self.topic,
+            rules: Rules {
+                of_dead_letters: false,
+                max_replays: self.again.max_replays,
+                logins_since: None,
+                even_published: self.even_published,
+                own: None,
+                limit: selection.limit(),
+            },
+            selection,
+            read,
+            sending: &self.sending,
+        }
+    }
+}
+
+impl About<'_> {
+    /// The options that select the same again, of this command.
+    fn words(&self) -> Vec<String> {
+        let mut words = vec![
+            "--max-replays".to_owned(),
+            self.rules.max_replays.to_string(),
+        ];
+        if self.kind == Kind::Replay {
+            words.extend(["--topic".to_owned(), self.topic.to_owned()]);
+        }
+        if self.rules.even_published {
+            words.push("--even-published".to_owned());
+        }
+        for (name, value) in self.selection.words() {
+            let name = match (self.kind, name) {
+                (Kind::Replay, "since") => "from",
+                (Kind::Replay, "until") => "to",
+                (_, name) => name,
+            };
+            words.extend([format!("--{name}"), value]);
+        }
+        words
+    }
+}
+
+impl Worker<'_> {
+    fn begin(&self, about: &About<'_>, terminal: &mut Terminal<'_>) -> anyhow::Result<i32> {
+        terminal.note(&format!(
+            "user-otp: looking at {}, as it is now, and at what has been sent already",
+            about.topic
+        ))?;
+        let window = Window::open(&self.connection, about.topic, &about.selection.bounds())?;
+        let ends: BTreeMap<i32, i64> = window
+            .spans()
+            .iter()
+            .map(|(partition, span)| (*partition, span.until))
+            .collect();
+        let (choice, looked_at) = self.choose(window, about)?;
+        let words = about.words();
+        let points: Vec<String> = ends.iter().map(|end| format!("{end:?}")).collect();
+        let parts = words.iter().chain(&points).map(String::as_str);
+        let parts: Vec<&str> = std::iter::once(about.topic).chain(parts).collect();
+        let pace = about.sending.pace();
+        let mut id = id_of(about.kind, &parts);
+        if about.sending.execute {
+            let jobs = Jobs::read(self.config, &self.connection)?;
+            // Said before anything is taken over.
+            source_is_free(&jobs, about.topic, terminal)?;
+            // What the same command has sent before speaks against itself.
+            id = jobs.free_id(&id);
+        }
+        let plan = Plan {
+            job: id,
+            kind: about.kind,
+            source: about.topic.to_owned(),
+            filter: about.selection.to_string(),
+            looked_at,
+            matched: choice.matched,
+            to_send: choice.len(),
+            skipped: Plan::skipping(&choice.skipped),
+            rate: pace.rate,
+            ahead: pace.ahead,
+            takes_s: Plan::time(choice.len(), pace),
+            sample: choice.samples.clone(),
+        };
+        let record = JobRecord {
+            ends: ends.clone(),
+            ..new_record(&plan, words, about.sending, terminal)
+        };
+        let planned = Planned {
+            skipped: choice.skipped.clone(),
+            plan,
+            record,
+        };
+        let feed = |stamp| self.feed(about, choice, stamp, &ends, BTreeMap::new());
+        self.plan_or_begin(planned, about.sending, feed, terminal)
+    }
+
+    fn go_on(
+        &self,
+        about: &About<'_>,
+        job: &JobRecord,
+        terminal: &mut Terminal<'_>,
+    ) -> anyhow::Result<i32> {
+        let (steps, record, tail) = self.take_up(job, terminal)?;
+        let own = record.job.clone();
+        let about = About {
+            rules: Rules {
+                own: Some(&own),
+                ..about.rules
+            },
+            selection: about.selection.clone(),
+            ..*about
+        };
+        let ends = left(&record.ends, &BTreeMap::new());
+        let bounds = about.selection.bounds();
+        let window = Window::open_within(&self.connection, about.topic, &bounds, &ends)?;
+        let (choice, _) = self.choose(window, &about)?;
+        let (ends, position) = (record.ends.clone(), record.position.clone());
+        let feed = |stamp| self.feed(&about, choice, stamp, &ends, position);
+        self.work(steps, record, tail, about.sending, feed, terminal)
+    }
+
+    /// Looks through all of it, and at what speaks against sending it; also how many records that were.
+    fn choose(&self, mut window: Window, about: &About<'_>) -> anyhow::Result<(Choice, u64)> {
+        let rules = about.rules;
+        let mut candidates = Candidates::new();
+        let mut looked_at = 0;
+        while let Some(record) = window.next_record()? {
+            looked_at += 1;
+            let letter = (about.read)(record);
+            if about.selection.takes(&letter) {
+                candidates.add(&letter, rules);
+            }
+        }
+        // Its buffers are not needed any more.
+        drop(window);
+        let Some(since) = candidates.since() else {
+            candidates.complete();
+            return Ok((candidates.choose(rules), looked_at));
+        };
+        candidates.complete();
+        let topics = &self.config.topics;
+        self.each_since(&topics.outcomes, since, |record| {
+            candidates.outcome(record.value.as_deref().unwrap_or_default(), rules);
+        })?;
+        // One that is replayed itself says nothing about itself.
+        if about.topic != topics.jobs {
+            self.each_since(&topics.jobs, since, |record| {
+                candidates.sent_again(&Letter::new(record), rules);
+            })?;
+        }
+        Ok((candidates.choose(rules), looked_at))
+    }
+
+    /// A topic that is not there yet has nothing to say.
+    fn each_since(
+        &self,
+        topic: &str,
+        since: EpochMs,
+        mut act: impl FnMut(Record),
+    ) -> Result<(), WindowError> {
+        let bounds = Bounds {
+            since: Some(since),
+            ..Bounds::default()
+        };
+        let mut window = match Window::open(&self.connection, topic, &bounds) {
+            Err(WindowError::NoTopic(_)) => return Ok(()),
+            opened => opened?,
+        };
+        while let Some(record) = window.next_record()? {
+            act(record);
+        }
+        Ok(())
+    }
+
+    fn feed(
+        &self,
+        about: &About<'_>,
+        choice: Choice,
+        stamp: Stamp,
+        ends: &BTreeMap<i32, i64>,
+        position: BTreeMap<i32, i64>,
+    ) -> anyhow::Result<Topic> {
+        let bounds = Bounds {
+            since: about.selection.since(),
+            ..Bounds::default()
+        };
+        let left = left(ends, &position);
+        let window = Window::open_within(&self.connection, about.topic, &bounds, &left)?;
+        Ok(Topic::new(window, choice, stamp, about.read, position))
+    }
+}
