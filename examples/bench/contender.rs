@@ -48,6 +48,7 @@ pub(crate) struct Memory {
 pub(crate) struct Contender {
     running: Running,
     http_port: Option<u16>,
+    settings: Vec<(String, String)>,
 }
 
 impl Contender {
@@ -73,7 +74,16 @@ impl Contender {
         })
         .with_context(|| format!("{} does not say that it is ready", kind.name()))?;
         drain(lines);
-        Ok(Self { running, http_port })
+        Ok(Self {
+            running,
+            http_port,
+            settings: settings_of(broker, load, stand_in),
+        })
+    }
+
+    /// Its settings, for a command beside it.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        self.settings.clone()
     }
 
     /// Where the HTTP door listens; it does before the stream is ready.
@@ -142,10 +152,19 @@ fn ours(
     stand_in: &StandIn,
     settings: &[(&str, &str)],
 ) -> Command {
-    let name = &load.name;
     let mut command = Command::new(binaries.join("user-otp"));
     command.arg("run").env_clear();
-    for (key, value) in [
+    command.envs(settings_of(broker, load, stand_in));
+    for (key, value) in settings {
+        command.env(format!("USER_OTP__{key}"), value);
+    }
+    command
+}
+
+/// What all runs have, as variables.
+fn settings_of(broker: &str, load: &Load, stand_in: &StandIn) -> Vec<(String, String)> {
+    let name = &load.name;
+    let settings = [
         ("KAFKA__BROKERS", broker.to_owned()),
         ("KAFKA__GROUP", format!("{name}.ours")),
         ("KAFKA__INSTANCE", "bench".to_owned()),
@@ -168,13 +187,11 @@ fn ours(
         ("ENGINE__SUPERSEDE_AFTER", "0s".to_owned()),
         ("HTTP__PORT", "0".to_owned()),
         ("MANAGEMENT__PORT", "0".to_owned()),
-    ] {
-        command.env(format!("USER_OTP__{key}"), value);
-    }
-    for (key, value) in settings {
-        command.env(format!("USER_OTP__{key}"), value);
-    }
-    command
+    ];
+    let named = settings.into_iter();
+    named
+        .map(|(key, value)| (format!("USER_OTP__{key}"), value))
+        .collect()
 }
 
 fn bare(binaries: &Path, broker: &str, load: &Load, stand_in: &StandIn) -> Command {

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Different people: the numbers are obviously fake, and there are this many of them.
 pub(crate) const PEOPLE: u32 = 100_000;
 
+/// The people of jobs come after those of live requests.
+const JOBS_FROM: u32 = PEOPLE / 2;
+
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
 /// How requests are written.
@@ -113,6 +116,93 @@ impl Load {
         self.arrivals.wait_for(count).map(drop)
     }
 
+    /// Requests a second, from the first to the last readable SMS of as many as `act` brings about.
+    pub(crate) fn rate_of(
+        &self,
+        count: u32,
+        act: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<f64> {
+        self.arrivals.forget();
+        act()?;
+        let arrived = self.arrivals.wait_for(count)?;
+        let moments = || arrived.iter().map(|(_, at)| *at);
+        let span = moments().max().zip(moments().min());
+        let (last, first) = span.context("something arrived")?;
+        Ok(f64::from(count - 1) / last.duration_since(first).as_secs_f64())
+    }
+
+    /// From the moment each live request is handed to the producer until its SMS can be read, while requests of
+    /// jobs are handled too: those are of other people.
+    pub(crate) fn open_loop_beside_jobs(
+        &self,
+        per_second: u32,
+        seconds: u32,
+    ) -> anyhow::Result<Vec<Duration>> {
+        let count = per_second * seconds;
+        ensure!(count <= JOBS_FROM, "live people are below {JOBS_FROM}");
+        self.arrivals.forget();
+        let sent = self.publish(count, Pace::Every(Duration::from_secs(1) / per_second))?;
+        let live = |person: u32| person < JOBS_FROM;
+        let arrived = self.arrivals.wait_for_those(count, live)?;
+        let latencies = arrived.into_iter().map(|(person, at)| {
+            let sent = sent.get(person as usize);
+            let sent = sent.context("somebody who asked for nothing")?;
+            Ok(at.duration_since(*sent))
+        });
+        latencies.collect()
+    }
+
+    /// Writes requests of jobs, of people who have no live ones.
+    pub(crate) fn jobs(&self, count: u32) -> anyhow::Result<()> {
+        let topic = format!("{}.jobs.request", self.name);
+        for number in 0..count {
+            let person = JOBS_FROM + number % (PEOPLE - JOBS_FROM);
+            self.write(&topic, person, OwnedHeaders::new())?;
+        }
+        self.flush()
+    }
+
+    /// Writes dead letters, and the outcomes that say so, as the engine does.
+    pub(crate) fn dead_letters(&self, count: u32) -> anyhow::Result<()> {
+        let (letters, outcomes) = (format!("{}.dlq", self.name), self.outcomes());
+        let now = user_otp::clock::Clock::system().now().0;
+        let failed = now.to_string();
+        for number in 0..count {
+            let source = format!("{}-0-{number}", self.requests);
+            let headers = [
+                ("otp-event-id", source.as_str()),
+                ("otp-source", &source),
+                ("otp-disposition", "expired"),
+                ("otp-error-code", "service-unavailable"),
+                ("otp-error-stage", "user"),
+                ("otp-tenant", "pb.amritsar"),
+                ("otp-type", "login"),
+                ("otp-failed-ms", &failed),
+            ];
+            self.write(&letters, number % PEOPLE, all(headers))?;
+            let outcome = format!(
+                r#"{{"eventId":"{source}","outcome":"dead-lettered","disposition":"expired","code":"service-unavailable","stage":"user","tenantId":"pb.amritsar","type":"login","door":"stream","attempts":3,"receivedAtMs":{now},"finishedAtMs":{now},"source":"{source}","replayId":null,"topic":"{}","partition":0,"offset":{number}}}"#,
+                self.requests
+            );
+            put(
+                &self.flood,
+                BaseRecord::to(&outcomes).key(&source).payload(&outcome),
+            )?;
+        }
+        self.flush()
+    }
+
+    fn write(&self, topic: &str, person: u32, headers: OwnedHeaders) -> anyhow::Result<()> {
+        let (key, value) = (format!("pb.amritsar:98765{person:05}"), login(person));
+        let record = BaseRecord::to(topic).key(&key).payload(&value);
+        put(&self.flood, record.headers(headers))
+    }
+
+    fn flush(&self) -> anyhow::Result<()> {
+        let flushed = self.flood.flush(Timeout::After(PATIENCE));
+        flushed.context("the records are not written")
+    }
+
     /// Where outcomes go.
     pub(crate) fn outcomes(&self) -> String {
         format!("{}.outcome", self.name)
@@ -139,15 +229,7 @@ impl Load {
             let now = user_otp::clock::Clock::system().now().0;
             let (key, value) = (format!("{number}"), login(number % PEOPLE));
             let (id, time) = (format!("retry-{number}"), now.to_string());
-            let headers = [("otp-event-id", &id), ("otp-deadline-ms", &time)];
-            let headers = headers
-                .into_iter()
-                .fold(OwnedHeaders::new(), |headers, (key, value)| {
-                    headers.insert(Header {
-                        key,
-                        value: Some(value),
-                    })
-                });
+            let headers = all([("otp-event-id", &id), ("otp-deadline-ms", &time)]);
             let record = BaseRecord::to(&topic).key(&key).payload(&value);
             let record = record.timestamp(now).headers(headers);
             let sent = self.prompt.send(record);
@@ -187,18 +269,39 @@ impl Load {
     ) -> anyhow::Result<()> {
         let key = format!("pb.amritsar:98765{person:05}");
         let value = login(person);
-        let mut record = BaseRecord::to(&self.requests).key(&key).payload(&value);
-        loop {
-            match producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                    record = again;
-                    pause(Duration::from_millis(5));
-                }
-                Err((error, _)) => return Err(error).context("a request is not taken"),
+        put(
+            producer,
+            BaseRecord::to(&self.requests).key(&key).payload(&value),
+        )
+    }
+}
+
+/// Hands a record over, however long the queue is.
+fn put(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    mut record: BaseRecord<'_, String, String>,
+) -> anyhow::Result<()> {
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                record = again;
+                pause(Duration::from_millis(5));
             }
+            Err((error, _)) => return Err(error).context("a record is not taken"),
         }
     }
+}
+
+fn all<const N: usize>(headers: [(&str, &str); N]) -> OwnedHeaders {
+    headers
+        .into_iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        })
 }
 
 /// A login request of one person, as apps send it.
@@ -330,9 +433,14 @@ impl Arrivals {
 
     /// Waits for as many SMS; more or fewer is an error.
     fn wait_for(&self, count: u32) -> anyhow::Result<Arrived> {
+        self.wait_for_those(count, |_| true)
+    }
+
+    /// The same of some people alone.
+    fn wait_for_those(&self, count: u32, of: impl Fn(u32) -> bool) -> anyhow::Result<Arrived> {
         let (mut before, mut since) = (0, Instant::now());
         loop {
-            let arrived = self.lock().len();
+            let arrived = self.lock().iter().filter(|(person, _)| of(*person)).count();
             if arrived >= count as usize {
                 break;
             }
@@ -344,7 +452,8 @@ impl Arrivals {
             }
             pause(Duration::from_millis(10));
         }
-        let arrived = std::mem::take(&mut *self.lock());
+        let mut arrived = std::mem::take(&mut *self.lock());
+        arrived.retain(|(person, _)| of(*person));
         ensure!(
             arrived.len() == count as usize,
             "{} SMS for {count} requests",

@@ -1,5 +1,5 @@
 //! What exactly-once costs: `user-otp run` and the `bare` baseline side by side on one broker,
-//! with the same stand-ins, in turns; and retries and the HTTP door, for which there is no baseline but
+//! with the same stand-ins, in turns; and retries, jobs and the HTTP door, for which there is no baseline but
 //! goals alone. `scripts/bench` builds everything in release and starts the broker.
 //!
 //! Every figure is the median of the rounds; the order is A B A B, so that what else the
@@ -14,6 +14,7 @@ mod clients;
 mod contender;
 mod figures;
 mod http;
+mod jobs;
 mod load;
 mod retries;
 
@@ -51,7 +52,8 @@ struct Args {
     /// Seconds of each open loop: 500 requests a second on the stream, 10 and 1,000 retries, 1,000 over HTTP.
     #[arg(long)]
     seconds: Option<u32>,
-    /// Records that wait while the stream's memory is measured; 0 leaves it out.
+    /// Records that wait while the stream's memory is measured, 0 leaves it out; dead letters of a plan, and
+    /// requests of jobs beside live ones.
     #[arg(long)]
     waiting: Option<u32>,
     /// Only one of the two.
@@ -186,6 +188,7 @@ impl Bench {
         match kind {
             Kind::Ours => {
                 self.retries(table)?;
+                self.jobs(table)?;
                 self.http(table)
             }
             Kind::Bare => Ok(()),

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::engine::clients::Connection;
 use crate::engine::jobs::{BATCH, Step, Steps};
 use crate::engine::output::Outgoing;
+use crate::ops::moment::in_short;
 
 /// Records that are read for one step, at most: progress is put down now and then also where little of
 /// what is read is sent.
@@ -27,6 +28,9 @@ const GATHER: Duration = Duration::from_millis(250);
 
 /// Between two looks at whether more may be sent.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Before the same is written again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// For how long Kafka may not answer before a job gives up; it can be resumed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -159,14 +163,22 @@ impl<F: Feed> Copy<'_, F> {
         self.record.sequence += 1;
         self.feed.note(&mut self.record);
         let sent = self.record.counts.sent;
+        let begun = Instant::now();
         loop {
+            if begun.elapsed() >= PATIENCE {
+                bail!(
+                    "Kafka has not taken what was written for {}: are its clock and ours right? Then: {}",
+                    in_short(PATIENCE),
+                    self.how_to_go_on()
+                );
+            }
             self.record.at_ms = Clock::system().now().0;
             self.record.counts.sent = sent + batch.len() as u64;
             let own = self.record.outgoing(&self.config.topics.job_log)?;
             let records: Vec<Outgoing> = batch.iter().cloned().chain([own]).collect();
             match self.steps.write(&records, PATIENCE)? {
                 Step::Committed => return Ok(()),
-                Step::Aborted => {}
+                Step::Aborted => std::thread::park_timeout(AGAIN),
                 Step::Unknown => match self.written()? {
                     Some(sequence) if sequence >= self.record.sequence => return Ok(()),
                     Some(_) | None => {}

@@ -12,6 +12,9 @@ use crate::ops::moment::in_short;
 /// Between two lines, where there is no bar.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// Nothing is sent, and nothing ends, for so long: somebody should look.
+const STALLED: Duration = Duration::from_secs(60);
+
 /// What is shown on standard error while a job runs.
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -19,6 +22,8 @@ pub(super) struct Progress {
     /// Sent before this process had the job.
     before: u64,
     last: Instant,
+    /// What was sent and what has ended, when that last changed.
+    moved: (u64, Instant),
 }
 
 impl Progress {
@@ -33,12 +38,17 @@ impl Progress {
             begun: Instant::now(),
             before: record.counts.sent,
             last: Instant::now(),
+            moved: (0, Instant::now()),
         }
     }
 
     /// Shows it, not too often.
     pub(super) fn show(&mut self, record: &JobRecord, ended: &Ended) {
         let sent = record.counts.sent;
+        let now = sent + ended.values().sum::<u64>();
+        if now != self.moved.0 {
+            self.moved = (now, Instant::now());
+        }
         if !self.bar.is_hidden() {
             self.bar.set_position(sent);
             self.bar.set_message(self.sentence(record, ended));
@@ -73,6 +83,9 @@ impl Progress {
         }
         for (outcome, count) in ended {
             let _ = write!(text, ", {count} {outcome}");
+        }
+        if self.moved.1.elapsed() >= STALLED {
+            text.push_str("; nothing moves: see `user-otp status`");
         }
         text
     }
