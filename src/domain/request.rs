@@ -167,7 +167,11 @@ impl Submission {
         }
     }
 
-    fn check_number(
+    /// Judges the number and its country code alone, as `kind` has them judged.
+    ///
+    /// # Errors
+    /// With the first fault.
+    pub(crate) fn check_number(
         &self,
         mobile: &str,
         kind: Option<RequestType>,
@@ -182,7 +186,8 @@ impl Submission {
             .check(mobile, self.country_code.as_deref(), check)
     }
 
-    fn request_type(&self) -> Option<RequestType> {
+    /// The type; none where it is none of the three.
+    pub(crate) fn request_type(&self) -> Option<RequestType> {
         present(&self.kind).map_or(Some(RequestType::Register), RequestType::parse)
     }
 }

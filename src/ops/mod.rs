@@ -9,6 +9,7 @@ pub mod limits;
 pub mod manual;
 pub mod moment;
 pub mod numbers;
+pub mod rows;
 pub mod run;
 pub mod send;
 pub mod shown;

@@ -10,6 +10,7 @@ mod bodies;
 mod http;
 mod json;
 mod records;
+mod rows;
 mod submission;
 
 pub use answers::{
@@ -19,7 +20,8 @@ pub use answers::{
 pub use bodies::{otp_create_body, request_body, rules_body, texts_body, user_search_body};
 pub use http::{ACCEPTED, error_body};
 pub use records::{Email, OutcomeRecord, OutcomeSeen, Sms};
-pub(crate) use submission::read_submission;
+pub(crate) use rows::{RequestLine, read_request_line};
+pub(crate) use submission::{kept, read_submission};
 
 /// The bytes of a shape that goes out.
 pub(crate) fn to_bytes(shape: &impl serde::Serialize) -> Vec<u8> {

@@ -75,12 +75,13 @@ fn requested_locale(info: &RawValue) -> Option<Locale> {
     Locale::from_msg_id(&json::text(msg_id?).ok()??)
 }
 
-fn kept(text: &str) -> String {
+/// As much of a text as is looked at.
+pub(crate) fn kept(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
 }
 
 /// serde's own words are dropped: they quote the text.
-fn not_json(error: &serde_json::Error) -> DecodeError {
+pub(super) fn not_json(error: &serde_json::Error) -> DecodeError {
     DecodeError {
         code: Code::NotJson,
         line: error.line(),
