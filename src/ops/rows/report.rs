@@ -369,7 +369,8 @@ mod tests {
         let path = folder.path().join("other.csv");
         fs::write(&path, "no report\n").expect("written");
         let other = Report::resume(&path, 7).expect("a new one");
-        assert_eq!(other.rows(), 0);
+        assert_eq!(other.finish().expect("finished").1, 0);
+        assert_eq!(text(&path), HEADER);
     }
 
     #[test]
