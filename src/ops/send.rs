@@ -41,9 +41,9 @@ pub const EXIT_BAD_ROWS: i32 = 15;
     echo 98765xxxxx | user-otp send --tenant pb.amritsar --type login --mobile -\n  \
     user-otp send --file requests.csv\n  \
     jq -c '…' letters.json | user-otp send --file - --format ndjson --output ndjson\n\n\
-    A CSV file names its columns in its first line: tenant, type, mobile, and where they are wanted userType,\n\
+    A CSV file names its columns in its first line: tenant, type, mobile, and where they are wanted userType, \
     countryCode, locale, eventId. A line of NDJSON has the same names, or is the body of a request.\n\n\
-    Exit codes: 0 published; 10 rejected; 11 limited; 12 superseded; 13 dead-lettered; 14 no outcome in time;\n\
+    Exit codes: 0 published; 10 rejected; 11 limited; 12 superseded; 13 dead-lettered; 14 no outcome in time; \
     15 a row is no request. Of a file, the first of 14, 13, 15, 11, 10, 12 that is true of a row.")]
 pub struct SendArgs {
     /// Whose citizen asks.
