@@ -39,7 +39,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 could not start, or go on; 2 wrong usage; 3 ended at the shutdown \
 deadline; 4 ended by the watchdog, because a call to Kafka did not return; 5 ended at once by a second signal; 6 what \
-was asked for is not there; 10 to 14: see send.";
+was asked for is not there; 10 to 15: see send.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -83,7 +83,7 @@ enum Command {
 enum Operator {
     /// Shows how far the service is: what is behind, what is parked, what ended as dead letters.
     Status(ops::status::StatusArgs),
-    /// Publishes one request and waits for its outcome: whoever has the number gets an OTP.
+    /// Publishes one request, or the few of a file, and waits for outcomes: whoever has the number gets an OTP.
     Send(ops::send::SendArgs),
     /// Looks at dead letters, and sends them again.
     Dlq {

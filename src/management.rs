@@ -1,5 +1,7 @@
 //! The management port: health and metrics over HTTP.
 
+pub mod ask;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

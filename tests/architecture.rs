@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 34] = [
+const PURE: [&str; 35] = [
     "bounded.rs",
     "clock.rs",
     "decide.rs",
@@ -35,6 +35,7 @@ const PURE: [&str; 34] = [
     "messages.rs",
     "notification.rs",
     "ops/filter.rs",
+    "ops/instances.rs",
     "ops/letter.rs",
     "ops/moment.rs",
     "ops/numbers.rs",
@@ -131,7 +132,7 @@ fn is_test(path: &str) -> bool {
 
 #[rstest]
 #[case::kafka("rdkafka", &["engine/", "demo/"], "the rest of the program speaks of records and outcomes, not of Kafka's client")]
-#[case::http_client("reqwest", &["egov/"], "one client with deadlines and bounds makes every call")]
+#[case::http_client("reqwest", &["egov/", "management/"], "one client with deadlines and bounds makes every call; one more asks other instances")]
 #[case::metrics("prometheus_client", &["metrics/"], "each metric has its name once, and nothing else knows how it is kept")]
 #[case::http_server("axum", &["http/", "management.rs", "egov/standin/"], "what a request over HTTP means is said without it")]
 #[case::http_connections("hyper", &["http/server.rs"], "how long a connection may be held open is decided in one place")]

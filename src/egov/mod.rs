@@ -13,7 +13,7 @@
 //! error carries an address of a service, since that has the tenant in it, or what a service
 //! said, since that may quote the request.
 //!
-//! Only this module names `reqwest`.
+//! Only this module names `reqwest`, and the one that asks other instances how they are.
 
 mod cache;
 mod client;

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod config;
 pub mod dlq;
 pub mod filter;
+mod instances;
 pub mod job;
 pub mod letter;
 pub mod limits;

@@ -1,4 +1,4 @@
-//! `user-otp status`: how far the service is, from what Kafka knows of it.
+//! `user-otp status`: how far the service is, from what Kafka knows of it, and what its instances say.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use super::instances::{self, Instance};
 use super::letter::Letter;
 use super::moment::{in_short, rfc3339};
 use super::run as start;
 use super::shown::{Lean, Output, Paint, table};
 use super::terminal::Terminal;
 use crate::clock::EpochMs;
-use crate::config::Config;
+use crate::config::{Config, ServiceUrl};
 use crate::engine::clients::Connection;
 use crate::engine::progress::{Behind, behind};
 use crate::engine::window::{Bounds, Window, WindowError};
+use crate::management::ask::Asker;
 use crate::service;
 use crate::topology;
 
@@ -25,9 +27,14 @@ const RECENT: Duration = Duration::from_secs(3_600);
 /// How it is shown.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  user-otp status\n  user-otp status --output json | jq .parkedRetries"
+    after_help = "Examples:\n  user-otp status\n  user-otp status --management http://10.0.0.7:9464 --management http://10.0.0.8:9464\n  \
+    user-otp status --output json | jq .parkedRetries"
 )]
 pub struct StatusArgs {
+    /// Also asks this instance, at its management port, what it has in hand and how its services are;
+    /// may be given several times.
+    #[arg(long, value_name = "URL", value_parser = ServiceUrl::parse)]
+    management: Vec<ServiceUrl>,
     /// For people, or for programs.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -43,6 +50,9 @@ struct Status {
     topics: Vec<OfTopic>,
     parked_retries: u64,
     dead_letters_last_hour: Option<u64>,
+    /// Those that were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    instances: Vec<Instance>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +90,7 @@ pub async fn run(
         topics: Vec::new(),
         parked_retries: 0,
         dead_letters_last_hour: recent_dead_letters(config, &connection, terminal.now)?,
+        instances: ask(&args.management).await?,
     };
     let live = [
         &config.topics.requests,
@@ -100,6 +111,17 @@ pub async fn run(
     }
     terminal.out.flush()?;
     Ok(0)
+}
+
+async fn ask(addresses: &[ServiceUrl]) -> anyhow::Result<Vec<Instance>> {
+    if addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (asker, mut instances) = (Asker::new()?, Vec::new());
+    for address in addresses {
+        instances.push(Instance::of(address, asker.pages(address).await));
+    }
+    Ok(instances)
 }
 
 /// Those that are configured, and whatever else of them the cluster has: the engine consumes it too.
@@ -210,6 +232,9 @@ impl Status {
             self.parked_retries
         );
         let _ = writeln!(text, "dead letters of the last hour: {letters}");
+        if !self.instances.is_empty() {
+            let _ = write!(text, "\n{}", instances::text(&self.instances, paint));
+        }
         text
     }
 }
@@ -236,6 +261,7 @@ mod tests {
             ],
             parked_retries: 7,
             dead_letters_last_hour: Some(2),
+            instances: Vec::new(),
         };
         let lines = [
             "TOPIC                  PARTITIONS  BEHIND  OLDEST",

@@ -215,7 +215,7 @@ fn control_c_pauses_and_the_rest_can_be_sent_or_left() {
     letters(&world, COUNT);
     let line = "dlq redrive --code service-refused --execute --reason outage --rate 20";
     let paused = interrupted(&world, start(&world, line, ""));
-    assert_eq!(paused.code, 15, "{paused:?}");
+    assert_eq!(paused.code, 16, "{paused:?}");
     let id = id_in(&paused);
     assert!(
         paused.notes.contains(&format!("job resume {id}")),

@@ -1,4 +1,4 @@
-//! `user-otp send`: one request, and what became of it.
+//! `user-otp send`: one request, or a few in a file, and what became of them.
 
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault};
@@ -76,4 +76,134 @@ fn without_a_service_it_says_so_in_the_end() {
         nobody.notes.contains("no mobile number on standard input"),
         "{nobody:?}"
     );
+}
+
+const ROWS: [&str; 3] = ["9876570011", "9876570012", "9876570013"];
+
+/// A file of this name, and the command that sends it.
+fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("a file");
+    let command = format!("send --file {}", path.display());
+    (folder, command)
+}
+
+fn with_rows_kept_secret() -> World {
+    let world = World::new();
+    for number in ROWS {
+        world.keep_secret(number);
+    }
+    world
+}
+
+#[test]
+fn the_rows_of_a_file_are_sent_and_each_outcome_is_told() {
+    let world = with_rows_kept_secret();
+    let _process = world.start("a");
+    world.egov.everyone(true);
+    let [a, b, c] = ROWS;
+    // As a spreadsheet writes it.
+    let table = format!(
+        "\u{feff}Tenant;Type;Mobile;Event ID\r\npb.amritsar;login;{a};\r\n;;;\r\npb;signup;{b};\r\n\
+         pb;register;{b};row-2\r\npb.amritsar;login;{c};\r\n"
+    );
+    let (_folder, command) = file("rows.csv", &table);
+    let strict = run(&world, &format!("{command} --strict"), "");
+    assert_eq!((strict.code, strict.out.as_str()), (15, ""), "{strict:?}");
+    assert!(strict.notes.contains("nothing is sent"), "{strict:?}");
+    assert_eq!(world.kafka.read(&world.topics.requests).len(), 0);
+
+    let sent = run(&world, &command, "");
+    assert_eq!(sent.code, 15, "{sent:?}");
+    let words = |line: &str| {
+        let words = line.split_whitespace().map(str::to_owned);
+        words.take(5).collect::<Vec<_>>().join(" ")
+    };
+    let rows: Vec<String> = sent.out.lines().skip(1).map(words).collect();
+    let expected = [
+        "1 ********11 pb.amritsar login published",
+        "3 ********12 pb register rejected",
+        "4 ********13 pb.amritsar login published",
+    ];
+    assert_eq!(rows, expected, "{sent:?}");
+    assert!(
+        sent.notes.contains("line 4 (row 2): the type is none of"),
+        "{sent:?}"
+    );
+    let summary = "3 requests; 2 published; 1 rejected; 1 bad rows";
+    assert!(sent.notes.contains(summary), "{sent:?}");
+    assert_eq!(world.sms().len(), 2);
+    assert_eq!(world.wait_for_outcome("row-2").word("outcome"), "rejected");
+}
+
+#[test]
+fn lines_on_standard_input_are_sent_as_they_stand() {
+    let world = with_rows_kept_secret();
+    let mut process = world.start("a");
+    world.egov.everyone(true);
+    let [a, b, c] = ROWS;
+    let body = format!(
+        r#"{{"eventId":"line-1","RequestInfo":{{"msgId":"1|hi_IN"}},"otp":{{"tenantId":"pb","type":"login","mobileNumber":"{a}"}}}}"#
+    );
+    let flat = format!(r#"{{"tenant":"pb","type":"login","mobile":{b}}}"#);
+    let command = "send --file - --format ndjson --output ndjson";
+    let sent = run(&world, command, &format!("{body}\n{flat}\n")).well();
+    let mut lines = sent.json_lines();
+    lines.sort_by_key(|line| line["row"].as_u64());
+    assert_eq!(lines.len(), 2, "{sent:?}");
+    assert_eq!(lines[0]["eventId"], "line-1");
+    assert_eq!(lines[1]["mobile"], "********12");
+    assert!(lines.iter().all(|line| line["outcome"] == "published"));
+    process.terminate();
+
+    let (_folder, command) = file("rows.csv", &format!("tenant,type,mobile\npb,login,{c}\n"));
+    let unheard = run(
+        &world,
+        &format!("{command} --timeout 300ms --output json"),
+        "",
+    );
+    assert_eq!(unheard.code, 14, "{unheard:?}");
+    let shown: serde_json::Value = serde_json::from_str(&unheard.out).expect("JSON");
+    assert_eq!(shown[0]["outcome"], "none", "{unheard:?}");
+    assert!(unheard.notes.contains("/health/ready"), "{unheard:?}");
+}
+
+#[test]
+fn a_file_that_is_none_of_ours_sends_nothing() {
+    let world = with_rows_kept_secret();
+    let said = |name: &str, text: &str, options: &str, code: i32, said: &str| {
+        let (_folder, command) = file(name, text);
+        let ran = run(&world, &format!("{command} {options}"), "");
+        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{ran:?}");
+        assert!(ran.notes.contains(said), "{ran:?}");
+    };
+    let row = format!("pb,login,{}\n", ROWS[0]);
+    let many = format!("tenant,type,mobile\n{}", row.repeat(1_001));
+    said("rows.xlsx", "PK", "", 1, "must end in .csv");
+    said(
+        "rows.csv",
+        &row,
+        "",
+        1,
+        "its first line must name its columns",
+    );
+    said("rows.csv", &many, "", 2, "user-otp resend FILE");
+    said(
+        "rows.csv",
+        "tenant,type,mobile\n",
+        "",
+        0,
+        "there are no rows in it",
+    );
+    let nameless = run(&world, "send --file -", "");
+    assert_eq!(nameless.code, 2, "{nameless:?}");
+    assert!(nameless.notes.contains("say --format csv"), "{nameless:?}");
+    let bad = run(
+        &world,
+        "send --file - --format csv --strict",
+        &format!("tenant,type,mobile\npb,login,{}x\n", ROWS[0]),
+    );
+    assert_eq!(bad.code, 15, "{bad:?}");
+    assert_eq!(world.kafka.read(&world.topics.requests).len(), 0);
 }

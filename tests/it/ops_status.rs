@@ -1,4 +1,4 @@
-//! `user-otp status`: what Kafka knows of the service.
+//! `user-otp status`: what Kafka knows of the service, and what instances say.
 
 use serde_json::{Value, json};
 
@@ -70,4 +70,35 @@ fn of_a_service_that_keeps_up_nothing_is_behind_and_nothing_is_touched() {
     );
     assert_eq!(seen["topics"].as_array().map(Vec::len), Some(5));
     assert_eq!(world.committed(), before);
+}
+
+#[test]
+fn instances_that_are_asked_say_how_they_are_and_silent_ones_are_named() {
+    let world = World::new();
+    let process = world.start("a");
+    world.assert_works("9876580003", "works");
+    world.wait_for_outcomes(1);
+    let port = process.management_port().expect("it listens");
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let nobody = free.local_addr().expect("an address").port();
+    drop(free);
+    let asked = format!(
+        "status --management http://127.0.0.1:{port} --management http://127.0.0.1:{nobody}"
+    );
+    let seen = run(&world, &format!("{asked} --output ndjson"), "").well();
+    let instances = &seen.json_lines()[0]["instances"];
+    let state = &instances[0]["state"];
+    assert_eq!(state["status"], "UP", "{seen:?}");
+    assert!(state["requestsInHand"].is_u64(), "{seen:?}");
+    let services = state["services"].as_array().expect("services");
+    let otp = services.iter().find(|one| one["service"] == "otp");
+    let limit = otp.and_then(|otp| otp["limit"].as_u64());
+    assert!(limit.is_some_and(|limit| limit > 0), "{seen:?}");
+    let error = instances[1]["error"].as_str().expect("an error");
+    assert!(error.contains("management.port"), "{seen:?}");
+
+    let table = run(&world, &asked, "").well().out;
+    for words in ["INSTANCE", "LAST CALL", "silent", "nobody answers"] {
+        assert!(table.contains(words), "{table}");
+    }
 }

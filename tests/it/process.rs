@@ -126,7 +126,7 @@ impl Process {
         fetch(port, path).expect("the management port answers")
     }
 
-    fn management_port(&self) -> Option<u16> {
+    pub(crate) fn management_port(&self) -> Option<u16> {
         const MARK: &str = "management port=";
         let text = self.output.text();
         let line = text.lines().find(|line| line.contains(MARK))?;

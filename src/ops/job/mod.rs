@@ -41,10 +41,10 @@ pub mod stored;
 mod watch;
 
 /// A job was told to stop before it had sent everything.
-pub const EXIT_PAUSED: i32 = 15;
+pub const EXIT_PAUSED: i32 = 16;
 
 /// Everything was sent, and not all of it has ended as published.
-pub const EXIT_NOT_ALL_PUBLISHED: i32 = 16;
+pub const EXIT_NOT_ALL_PUBLISHED: i32 = 17;
 
 /// What a topic takes of one record where it does not say, in bytes: Apache Kafka's default.
 const LARGEST: usize = 1_048_588;

@@ -125,14 +125,6 @@ pub enum RowsFault {
     /// There are too many rows.
     #[error("it has more than {MOST_ROWS} rows: split it")]
     TooMany,
-    /// It has fewer rows than it had.
-    #[error("it has {has} rows, and {wanted} of it are done: it is another file than it was")]
-    Shorter {
-        /// Rows that are there.
-        has: u64,
-        /// Rows that should be.
-        wanted: u64,
-    },
 }
 
 /// A row as it was found, with its line; none: the file ends.
@@ -215,24 +207,6 @@ impl<R: Read> Rows<R> {
             number: self.number,
             content: content.and_then(|content| content.request(rules)),
         }))
-    }
-
-    /// Passes over the rows up to number `done`, without a look at what they ask for: after it,
-    /// `done + 1` is the next one. [`Duplicates`] does not know of them then.
-    ///
-    /// # Errors
-    ///
-    /// As [`Rows::next_row`], and when there are fewer.
-    pub fn skip_to(&mut self, done: u64) -> Result<(), RowsError> {
-        while self.number < done {
-            if self.next_found()?.is_none() {
-                return Err(self.failed(RowsFault::Shorter {
-                    has: self.number,
-                    wanted: done,
-                }));
-            }
-        }
-        Ok(())
     }
 
     fn next_found(&mut self) -> Result<Found, RowsError> {

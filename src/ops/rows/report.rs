@@ -1,12 +1,12 @@
 //! The report on a file: for each of its rows one line, and nothing of the row in it.
 //!
-//! While it grows it is `….partial`; it has its name when it is whole. A job that was interrupted goes
-//! on with the lines of the rows that it knows to be done, and drops what is past them.
+//! While it grows it is `….partial`; it has its name when it is whole. A job that was interrupted writes it
+//! anew: what became of the rows that are done follows from the file alone.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{BadRow, Row};
@@ -98,49 +98,6 @@ impl Report {
         }
     }
 
-    /// Goes on with a report from row `done` on: what it has past that is dropped. It may have fewer,
-    /// where the machine failed, or none where it was removed: [`Report::rows`] says how many, and the
-    /// rest of `done` is to be written anew.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read or written.
-    pub fn resume(path: &Path, done: u64) -> Result<Self, ReportError> {
-        let partial = with_end(path, ".partial");
-        let resume = || {
-            if !partial.try_exists()? {
-                match fs::rename(path, &partial) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                    other => other?,
-                }
-            }
-            let mut file = OpenOptions::new().read(true).write(true).open(&partial)?;
-            file.set_permissions(Permissions::from_mode(MODE))?;
-            let Some((length, rows)) = kept(&file, done)? else {
-                return Ok(None);
-            };
-            file.set_len(length)?;
-            file.seek(SeekFrom::Start(length))?;
-            Ok(Some((file, rows)))
-        };
-        match resume() {
-            Ok(Some((file, rows))) => Ok(Self {
-                path: path.to_owned(),
-                out: BufWriter::new(file),
-                partial,
-                rows,
-            }),
-            Ok(None) => Self::create(path),
-            Err(error) => Err(unwritable(path, error)),
-        }
-    }
-
-    /// How many rows are in it.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Writes what became of the next row.
     ///
     /// # Errors
@@ -161,58 +118,21 @@ impl Report {
         Ok(())
     }
 
-    /// Hands over to the system what was written: it outlives this process. Before a job commits that
-    /// rows are done.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    pub fn flush(&mut self) -> Result<(), ReportError> {
-        self.out
-            .flush()
-            .map_err(|error| unwritable(&self.path, error))
-    }
-
     /// Gives the report its name: where it is, and how many rows are in it.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
     pub fn finish(mut self) -> Result<(PathBuf, u64), ReportError> {
-        self.flush()?;
+        self.out
+            .flush()
+            .map_err(|error| unwritable(&self.path, error))?;
         let synced = self.out.get_ref().sync_all();
         match synced.and_then(|()| fs::rename(&self.partial, &self.path)) {
             Ok(()) => Ok((self.path, self.rows)),
             Err(error) => Err(unwritable(&self.path, error)),
         }
     }
-}
-
-/// How many bytes hold the whole lines of rows 1, 2, … up to `done`, and how many rows those are; none:
-/// it is no report.
-fn kept(file: &File, done: u64) -> io::Result<Option<(u64, u64)>> {
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line)?;
-    if line != HEADER.as_bytes() {
-        return Ok(None);
-    }
-    let (mut length, mut rows) = (HEADER.len() as u64, 0);
-    while rows < done {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
-        if !line.ends_with(b"\n") || number(&line) != Some(rows + 1) {
-            break;
-        }
-        length += read as u64;
-        rows += 1;
-    }
-    Ok(Some((length, rows)))
-}
-
-fn number(line: &[u8]) -> Option<u64> {
-    let text = str::from_utf8(line.split(|byte| *byte == b',').nth(1)?).ok()?;
-    text.parse().ok()
 }
 
 fn line(row: &Row, fate: Fate) -> String {
@@ -250,7 +170,7 @@ fn unwritable(path: &Path, source: io::Error) -> ReportError {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -260,16 +180,6 @@ mod tests {
             number,
             content: Err(BadRow::OpenQuote),
         }
-    }
-
-    fn written(folder: &tempfile::TempDir, rows: u64) -> PathBuf {
-        let path = folder.path().join("rows.csv.report.csv");
-        let mut report = Report::create(&path).expect("a report");
-        for number in 1..=rows {
-            report.write(&row(number), Fate::Sent).expect("in order");
-        }
-        report.finish().expect("finished");
-        path
     }
 
     fn text(path: &Path) -> String {
@@ -320,56 +230,6 @@ mod tests {
                 Err(ReportError::OutOfOrder { rows: 1, .. })
             ));
         }
-    }
-
-    #[rstest]
-    #[case::what_is_past_is_dropped(5, 3, 3)]
-    #[case::all_of_it(5, 5, 5)]
-    #[case::it_has_fewer(2, 4, 2)]
-    #[case::from_the_beginning(5, 0, 0)]
-    fn it_is_gone_on_with_from_any_row(#[case] has: u64, #[case] done: u64, #[case] kept: u64) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = written(&folder, has);
-        let mut report = Report::resume(&path, done).expect("a report");
-        assert_eq!(report.rows(), kept);
-        report.write(&row(kept + 1), Fate::WouldSend).expect("next");
-        report.finish().expect("finished");
-        let text = text(&path);
-        assert_eq!(text.lines().count() as u64, 1 + kept + 1);
-        assert!(text.ends_with(&format!("{},{},would-send,\n", kept + 2, kept + 1)));
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_gone_on_with() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("r");
-        let mut report = Report::create(&path).expect("a report");
-        for number in 1..=3 {
-            report.write(&row(number), Fate::Sent).expect("in order");
-        }
-        report.flush().expect("flushed");
-        drop(report);
-        let partial = with_end(&path, ".partial");
-        let torn = format!("{}5,4,se", text(&partial));
-        fs::write(&partial, torn).expect("written");
-        let report = Report::resume(&path, 9).expect("a report");
-        assert_eq!(report.rows(), 3);
-        report.finish().expect("finished");
-        assert_eq!(
-            text(&path),
-            "line,number,result,reason\n2,1,sent,\n3,2,sent,\n4,3,sent,\n"
-        );
-    }
-
-    #[test]
-    fn without_one_it_begins_anew() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let gone = Report::resume(&folder.path().join("r"), 7).expect("a new one");
-        assert_eq!(gone.rows(), 0);
-        let path = folder.path().join("other.csv");
-        fs::write(&path, "no report\n").expect("written");
-        let other = Report::resume(&path, 7).expect("a new one");
-        assert_eq!(other.rows(), 0);
     }
 
     #[test]

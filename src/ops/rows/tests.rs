@@ -264,22 +264,6 @@ fn a_line_is_a_request_or_says_why_not(#[case] line: &str, #[case] told_as: &str
 }
 
 #[test]
-fn a_file_is_gone_on_with_where_it_was_left() {
-    let text = format!("{HEADER}{ROW}bad\n\n{ROW}pb,register,9876543210\n");
-    let mut rows = opened(text.as_bytes(), Format::Csv);
-    rows.skip_to(3).expect("it has three");
-    let last = rows.next_row().expect("memory").expect("a row");
-    assert_eq!((last.line, last.number), (6, 4));
-    rows.skip_to(4).expect("it is there");
-    let error = rows.skip_to(5).expect_err("there is no fifth");
-    assert!(
-        error
-            .to_string()
-            .contains("it has 4 rows, and 5 of it are done")
-    );
-}
-
-#[test]
 fn a_person_is_a_tenant_a_number_and_a_type() {
     let text = format!(
         "{HEADER}{ROW}{ROW}pb,LOGIN,98765-43210\npb,register,9876543210\npg,login,9876543210\npb,login,9876543211\n"
