@@ -39,7 +39,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 could not start, or go on; 2 wrong usage; 3 ended at the shutdown \
 deadline; 4 ended by the watchdog, because a call to Kafka did not return; 5 ended at once by a second signal; 6 what \
-was asked for is not there; 10 to 15: see send.";
+was asked for is not there; 10 to 15: see send; 16, 17: see dlq redrive. Those of check are its own.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -81,6 +81,8 @@ enum Command {
 /// The commands that are given a terminal.
 #[derive(Debug, Subcommand)]
 enum Operator {
+    /// Looks at everything that the service needs, and says of each how it is and what to type.
+    Check(ops::check::CheckArgs),
     /// Shows how far the service is: what is behind, what is parked, what ended as dead letters.
     Status(ops::status::StatusArgs),
     /// Publishes one request, or the few of a file, and waits for outcomes: whoever has the number gets an OTP.
@@ -278,6 +280,7 @@ async fn operate(
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<i32> {
     match command {
+        Operator::Check(args) => ops::check::run(config, args, terminal).await,
         Operator::Status(args) => ops::status::run(config, args, terminal).await,
         Operator::Send(args) => ops::send::run(config, args, terminal).await,
         Operator::Dlq {

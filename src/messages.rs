@@ -10,7 +10,7 @@ use crate::domain::request::RequestType;
 use crate::domain::secret::Otp;
 
 /// The longest SMS that egov-notification-sms takes, in UTF-16 units, as Java counts.
-const MAX_SMS_LENGTH: usize = 1_000;
+pub const MAX_SMS_LENGTH: usize = 1_000;
 
 /// The longest template that is kept, in bytes: room for a mail, none for an answer gone wrong.
 const MAX_TEMPLATE_LENGTH: usize = 64 * 1024;
@@ -235,6 +235,19 @@ impl TextSet {
             let text = self.templates[*code as usize].as_deref();
             text.is_some_and(|text| !code.takes(text))
         })
+    }
+
+    /// The text that is there for a code, whether it can be used or not.
+    #[must_use]
+    pub fn found(&self, code: TextCode) -> Option<&str> {
+        self.templates[code as usize].as_deref()
+    }
+
+    /// The SMS of a type as these texts make it, if they can: not for lack of the text or its place
+    /// for the OTP. It may be longer than its consumer takes.
+    #[must_use]
+    pub fn sms(&self, kind: RequestType, otp: &Otp) -> Option<String> {
+        self.get(sms_code(kind)).map(|template| fill(template, otp))
     }
 
     fn get(&self, code: TextCode) -> Option<Template<'_>> {

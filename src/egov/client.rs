@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -58,7 +58,7 @@ pub(super) struct Client {
 pub(super) struct Endpoint {
     pub(super) client: Client,
     service: Service,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     limiter: Limiter,
     calls: Arc<Calls>,
     /// What the last call came to.
@@ -214,6 +214,14 @@ impl Endpoint {
         *self.last.lock() = Some(result);
     }
 
+    pub(super) fn service(&self) -> Service {
+        self.service
+    }
+
+    pub(super) fn outage_messages(&self) -> &[String] {
+        &self.client.outage_messages
+    }
+
     /// What there is to say about the service.
     pub(super) fn state(&self) -> ServiceState {
         ServiceState {
@@ -276,20 +284,43 @@ impl Endpoint {
     /// One request and its answer.
     async fn exchange(&self, message: &Message) -> Result<Reply, Lost> {
         let until = Instant::now() + self.timeout;
+        let answer = self.send(message, Method::POST, until).await?;
+        self.reply(answer, until).await
+    }
+
+    /// One request without a permit, for who looks whether the service is there: its answer, and the
+    /// `Date` that it came with.
+    pub(super) async fn look(
+        &self,
+        message: &Message,
+        method: Method,
+    ) -> Result<(Reply, Option<String>), Lost> {
+        let until = Instant::now() + self.timeout;
+        let answer = self.send(message, method, until).await?;
+        let date = text_of(&answer, DATE);
+        Ok((self.reply(answer, until).await?, date))
+    }
+
+    async fn send(
+        &self,
+        message: &Message,
+        method: Method,
+        until: Instant,
+    ) -> Result<Response, Lost> {
         // It has no body yet, and only bodies that are streams cannot be cloned.
         let mut request = self.template.0.try_clone().ok_or(Lost::Unreachable)?;
+        *request.method_mut() = method;
         message.complete(&mut request);
         let answer = timeout_at(until, self.client.http.execute(request)).await;
         // The error quotes the address: it ends here.
-        let answer = answer
+        answer
             .map_err(|_| Lost::Late)?
-            .map_err(|_| Lost::Unreachable)?;
+            .map_err(|_| Lost::Unreachable)
+    }
+
+    async fn reply(&self, answer: Response, until: Instant) -> Result<Reply, Lost> {
         let status = answer.status().as_u16();
-        let retry_after = answer
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let retry_after = text_of(&answer, RETRY_AFTER);
         let body = timeout_at(until, read(answer, self.client.body_limit)).await;
         Ok(Reply {
             status,
@@ -297,6 +328,11 @@ impl Endpoint {
             body: body.unwrap_or(Err(Lost::Late)),
         })
     }
+}
+
+fn text_of(answer: &Response, header: HeaderName) -> Option<String> {
+    let value = answer.headers().get(header)?;
+    value.to_str().ok().map(str::to_owned)
 }
 
 /// A call until its answer. Dropped before, by who has no more time for it, it has failed as one that

@@ -21,6 +21,7 @@ mod failure;
 mod limit;
 mod limiter;
 mod otp;
+pub mod probe;
 mod repeat;
 mod rules;
 mod schedule;

@@ -5,6 +5,8 @@
 //! Nothing here creates a topic by asking for it: `allow.auto.create.topics` is off, since
 //! a topic made by a typing error has the wrong figures and hides the mistake.
 
+mod look;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
+
+pub use look::Group;
 
 use super::reach::{Probe, Refusal, Unreached};
 use crate::topics::{Found, TopicSpec};
@@ -235,17 +239,7 @@ impl Admin {
     /// Those whose settings are refused: a broker before 3.6 knows no bounds of records' times.
     async fn try_create(&self, specs: &[(&str, TopicSpec)]) -> Result<Vec<String>, AdminError> {
         let configs: Vec<_> = specs.iter().map(|(_, spec)| spec.config()).collect();
-        let new: Vec<NewTopic<'_>> = specs
-            .iter()
-            .zip(&configs)
-            .map(|((name, spec), config)| {
-                let copies = TopicReplication::Fixed(spec.replication);
-                let topic = NewTopic::new(name, spec.partitions, copies);
-                config
-                    .iter()
-                    .fold(topic, |topic, (key, value)| topic.set(key, value))
-            })
-            .collect();
+        let new = Self::new_topics(specs, &configs);
         let results = self
             .client
             .create_topics(&new, &self.options())
@@ -260,6 +254,23 @@ impl Admin {
             }
         }
         Ok(refused)
+    }
+
+    fn new_topics<'a>(
+        specs: &'a [(&'a str, TopicSpec)],
+        configs: &'a [Vec<(&'static str, String)>],
+    ) -> Vec<NewTopic<'a>> {
+        let topics = specs.iter().zip(configs);
+        let topic = |((name, spec), config): (&'a (&str, TopicSpec), &'a Vec<_>)| {
+            let copies = TopicReplication::Fixed(spec.replication);
+            let topic = NewTopic::new(name, spec.partitions, copies);
+            config
+                .iter()
+                .fold(topic, |topic, (key, value): &(&str, String)| {
+                    topic.set(key, value)
+                })
+        };
+        topics.map(topic).collect()
     }
 
     fn options(&self) -> AdminOptions {

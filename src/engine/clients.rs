@@ -56,6 +56,12 @@ impl Connection {
         format!("{}-job-{source}", self.group)
     }
 
+    /// That of `user-otp check`, `{group}-{instance}-check`, which no instance has.
+    #[must_use]
+    pub fn check_transactional_id(&self) -> String {
+        format!("{}-check", self.transactional_id())
+    }
+
     /// The properties of every client.
     #[must_use]
     pub fn common(&self) -> ClientConfig {
@@ -262,7 +268,7 @@ pub(crate) struct Undelivered {
 
 /// The topic that a transaction may not write to. librdkafka names it in its log alone; the error of
 /// the transaction does not say which, and what else was sent counts as purged.
-fn forbidden_topic<'a>(facility: &str, line: &'a str) -> Option<&'a str> {
+pub(super) fn forbidden_topic<'a>(facility: &str, line: &'a str) -> Option<&'a str> {
     if facility != "ADDPARTS" || !line.ends_with("Topic authorization failed") {
         return None;
     }

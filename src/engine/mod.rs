@@ -48,6 +48,7 @@ use crate::handler::Handler;
 use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
 
+pub mod abilities;
 pub mod admin;
 mod aside;
 pub mod clients;
@@ -74,6 +75,7 @@ pub mod state;
 pub mod supersede;
 pub mod tag;
 mod transaction;
+pub mod trial;
 pub mod vitals;
 pub mod window;
 

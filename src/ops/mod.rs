@@ -1,6 +1,7 @@
 //! The commands for operators: each takes what it needs and returns, or writes, what to print.
 
 pub mod audit;
+pub mod check;
 pub mod config;
 pub mod dlq;
 pub mod filter;

@@ -109,6 +109,8 @@ pub struct OutcomeSeen {
     pub code: Option<String>,
     /// Where it happened.
     pub stage: Option<String>,
+    /// The tenant, where it is a valid one.
+    pub tenant_id: Option<String>,
     /// Tries.
     pub attempts: u32,
     /// When the request came in, in epoch milliseconds.

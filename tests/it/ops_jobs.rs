@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use user_otp::egov::Service;
+use user_otp::egov::standin::{Behaviour, Fault};
 
 use crate::command::{Ran, Running, run, start};
 use crate::kafka::{Draft, Record, wait_until};
@@ -199,6 +201,27 @@ fn who_takes_a_job_over_shuts_the_other_out() {
     assert_eq!(first.code, 1, "{first:?}");
     assert!(first.notes.contains("taken this job over"), "{first:?}");
     assert_each_once(&world, COUNT);
+}
+
+#[test]
+fn nothing_is_sent_while_the_service_that_failed_is_still_away() {
+    let world = world();
+    world.keep_secret(NUMBER);
+    let _process = world.start("a");
+    let letter = letter(NUMBER, "one", "requests-0-1");
+    world.kafka.publish(&world.topics.dead_letters, &letter);
+    let outage = Behaviour::failing(Fault::status(503));
+    world.egov.set(Service::Users, outage);
+    let line = "dlq redrive --event-id one --execute --reason outage";
+    let refused = run(&world, line, "");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.notes.contains("--ignore-health"), "{refused:?}");
+    assert_eq!(jobs(&world).len(), 0);
+    let plan = run(&world, "dlq redrive --event-id one", "").well();
+    assert!(plan.notes.contains("still away"), "{plan:?}");
+    world.egov.set(Service::Users, Behaviour::default());
+    run(&world, line, "").well();
+    assert_eq!(world.sms().len(), 1);
 }
 
 fn interrupted(world: &World, running: Running) -> Ran {

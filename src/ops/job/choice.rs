@@ -118,6 +118,11 @@ impl Sample {
         )
     }
 
+    /// Whose it is.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.tenant_id.as_deref()
+    }
+
     /// Of a row.
     #[must_use]
     pub(super) fn of_row(submission: &Submission, event_id: &str) -> Self {

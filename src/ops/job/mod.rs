@@ -34,6 +34,7 @@ pub mod control;
 mod copy;
 mod feed;
 pub mod file;
+mod health;
 mod plan;
 mod progress;
 mod record;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::bail;
 use clap::{Args, Parser};
 
-use super::choice::{Candidates, Choice, Rules};
+use super::choice::{Candidates, Choice, Rules, Sample};
 use super::feed::{Stamp, Topic, left};
+use super::health::still_away;
 use super::plan::Plan;
 use super::record::{JobRecord, Jobs, Kind};
 use super::{NO_FILTER, Planned, Sending, Worker, id_of, new_record, source_is_free};
@@ -85,6 +87,7 @@ struct About<'a> {
     selection: Selection<'a>,
     rules: Rules<'a>,
     read: fn(Record) -> Letter,
+    ignore_health: bool,
     sending: &'a Sending,
 }
 
@@ -104,7 +107,7 @@ pub async fn redrive(
     let numbers = terminal.numbers(args.filter.wants_numbers()?)?;
     let worker = Worker::start(config).await?;
     let about = args.about(config, args.filter.at(terminal.now, numbers), terminal.now);
-    worker.begin(&about, terminal)
+    worker.begin(&about, terminal).await
 }
 
 /// `user-otp replay`. The exit code.
@@ -122,7 +125,7 @@ pub async fn replay(
     let numbers = terminal.numbers(filter.wants_numbers()?)?;
     let worker = Worker::start(config).await?;
     let about = args.about(filter.at(terminal.now, numbers), read);
-    worker.begin(&about, terminal)
+    worker.begin(&about, terminal).await
 }
 
 /// Goes on with one of them. The exit code.
@@ -147,7 +150,7 @@ pub(super) async fn resume(
             let numbers = terminal.numbers(filter.wants_numbers()?)?;
             let worker = Worker::start(config).await?;
             let about = args.about(filter.at(terminal.now, numbers), read);
-            worker.go_on(&about, job, terminal)
+            worker.go_on(&about, job, terminal).await
         }
         Kind::Redrive | Kind::Resend => {
             let Line { args } =
@@ -156,7 +159,7 @@ pub(super) async fn resume(
             let worker = Worker::start(config).await?;
             let began = EpochMs(job.started_at_ms);
             let about = args.about(config, args.filter.at(terminal.now, numbers), began);
-            worker.go_on(&about, job, terminal)
+            worker.go_on(&about, job, terminal).await
         }
     }
 }
@@ -182,6 +185,7 @@ impl Redrive {
             },
             selection,
             read: Letter::new,
+            ignore_health: self.again.ignore_health,
             sending: &self.sending,
         }
     }
@@ -230,6 +234,7 @@ impl Replay {
             },
             selection,
             read,
+            ignore_health: self.again.ignore_health,
             sending: &self.sending,
         }
     }
@@ -244,6 +249,9 @@ impl About<'_> {
         ];
         if self.kind == Kind::Replay {
             words.extend(["--topic".to_owned(), self.topic.to_owned()]);
+        }
+        if self.ignore_health {
+            words.push("--ignore-health".to_owned());
         }
         if self.rules.even_published {
             words.push("--even-published".to_owned());
@@ -261,7 +269,7 @@ impl About<'_> {
 }
 
 impl Worker<'_> {
-    fn begin(&self, about: &About<'_>, terminal: &mut Terminal<'_>) -> anyhow::Result<i32> {
+    async fn begin(&self, about: &About<'_>, terminal: &mut Terminal<'_>) -> anyhow::Result<i32> {
         terminal.note(&format!(
             "user-otp: looking at {}, as it is now, and at what has been sent already",
             about.topic
@@ -304,6 +312,10 @@ impl Worker<'_> {
             ends: ends.clone(),
             ..new_record(&plan, words, about.sending, terminal)
         };
+        if choice.len() > 0 {
+            self.look_at_health(about, &choice, about.sending.execute, terminal)
+                .await?;
+        }
         let planned = Planned {
             skipped: choice.skipped.clone(),
             plan,
@@ -313,7 +325,7 @@ impl Worker<'_> {
         self.plan_or_begin(planned, about.sending, feed, terminal)
     }
 
-    fn go_on(
+    async fn go_on(
         &self,
         about: &About<'_>,
         job: &JobRecord,
@@ -333,9 +345,37 @@ impl Worker<'_> {
         let bounds = about.selection.bounds();
         let window = Window::open_within(&self.connection, about.topic, &bounds, &ends)?;
         let (choice, _) = self.choose(window, &about)?;
+        self.look_at_health(&about, &choice, true, terminal).await?;
         let (ends, position) = (record.ends.clone(), record.position.clone());
         let feed = |stamp| self.feed(&about, choice, stamp, &ends, position);
         self.work(steps, record, tail, about.sending, feed, terminal)
+    }
+
+    /// Says which of the services that failed are still away; where something is to be sent, that is the end of it.
+    async fn look_at_health(
+        &self,
+        about: &About<'_>,
+        choice: &Choice,
+        execute: bool,
+        terminal: &mut Terminal<'_>,
+    ) -> anyhow::Result<()> {
+        if about.ignore_health {
+            return Ok(());
+        }
+        let tenant = choice.samples.iter().find_map(Sample::tenant);
+        let away = still_away(self.config, &choice.stages, tenant).await?;
+        let Some(service) = away.first() else {
+            return Ok(());
+        };
+        let told = format!(
+            "{}, at which some of them failed, is still away: `user-otp check` says more",
+            service.as_str()
+        );
+        if execute {
+            bail!("{told}. Send when it is back, or anyway with --ignore-health");
+        }
+        terminal.note(&format!("user-otp: {told}"))?;
+        Ok(())
     }
 
     /// Looks through all of it, and at what speaks against sending it; also how many records that were.

@@ -391,6 +391,7 @@ mod tests {
 
     fn seen(outcome: FinalOutcome) -> End {
         End::Seen(OutcomeSeen {
+            tenant_id: None,
             outcome,
             disposition: None,
             code: Some("some-code".to_owned()),

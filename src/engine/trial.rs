@@ -1,0 +1,317 @@
+//! What we may do, found out by trying, with nothing left behind.
+//!
+//! Writing is tried in a transaction of an id that nobody else has. A broker looks at the permission when
+//! a topic's partition joins the transaction; librdkafka holds the record back for `linger.ms` meanwhile, and
+//! the abort throws it away. So no reader, whatever its isolation level, ever sees one; what is left is the
+//! abort's mark. Which partition has joined is told by librdkafka's log alone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Stopped;
+use super::clients::{Connection, Quiet, forbidden_topic};
+use super::window::{WindowError, failed, reader};
+
+/// How long records are held back: far longer than they wait for their abort.
+const HELD_BACK: Duration = Duration::from_secs(25);
+
+/// What is tried is given up after this, well before anything would be sent.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// One look at what came.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Larger than what is sent.
+const LARGEST: usize = 1 << 20;
+
+/// Whether we may.
+#[derive(Debug, Clone)]
+pub enum Allowed {
+    /// It was tried, and taken.
+    Yes,
+    /// It was tried, and refused.
+    No,
+    /// There is no such topic.
+    Missing,
+    /// There was no answer in time.
+    Unknown(Stopped),
+}
+
+/// Why writing could not even be tried.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TrialError {
+    /// Another process has the id, or has just taken it.
+    #[error("another check has the transactional id {0}")]
+    Taken(String),
+    /// We may not use the id.
+    #[error("we may not use the transactional id {0}")]
+    Forbidden(String),
+    /// Kafka did not answer.
+    #[error("no transaction: {0}")]
+    Silent(Stopped),
+}
+
+/// Tries to write to the topics, which must exist. Blocks, for `timeout` and an abort at most.
+///
+/// # Errors
+///
+/// When there is no transaction to try it in.
+pub fn write(
+    connection: &Connection,
+    topics: &[String],
+    timeout: Duration,
+) -> Result<BTreeMap<String, Allowed>, TrialError> {
+    let timeout = timeout.min(LONGEST);
+    let deadline = Instant::now() + timeout;
+    let id = connection.check_transactional_id();
+    let stopped = |error: KafkaError| trial_error(&id, &error);
+    let producer: BaseProducer<Ear> = connection
+        .producer(&id, LARGEST)
+        .set("linger.ms", HELD_BACK.as_millis().to_string())
+        // Says which partitions have joined.
+        .set("debug", "eos")
+        .set_log_level(RDKafkaLogLevel::Debug)
+        .create_with_context(Ear::default())
+        .map_err(stopped)?;
+    producer.init_transactions(timeout).map_err(stopped)?;
+    let mut open = topics.to_vec();
+    while !open.is_empty() && Instant::now() < deadline {
+        let before = open.len();
+        join(&producer, &open, deadline, timeout).map_err(stopped)?;
+        let heard = producer.context().heard.lock();
+        open.retain(|topic| !heard.contains_key(topic));
+        // Those that were refused were all named at once: what is left was not looked at.
+        if open.len() == before {
+            break;
+        }
+    }
+    let mut heard = std::mem::take(&mut *producer.context().heard.lock());
+    for topic in open {
+        heard.insert(topic, Allowed::Unknown(timed_out()));
+    }
+    Ok(heard)
+}
+
+/// One transaction that these topics join, aborted.
+fn join(
+    producer: &BaseProducer<Ear>,
+    topics: &[String],
+    deadline: Instant,
+    timeout: Duration,
+) -> Result<(), KafkaError> {
+    producer.begin_transaction()?;
+    for topic in topics {
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(b"");
+        if let Err((error, _)) = producer.send(record) {
+            producer.context().refused(topic, &error);
+        }
+    }
+    let all_heard = || {
+        let heard = producer.context().heard.lock();
+        topics.iter().all(|topic| heard.contains_key(topic))
+    };
+    let none_refused = || {
+        let heard = producer.context().heard.lock();
+        let refused = |topic: &String| matches!(heard.get(topic), Some(Allowed::No));
+        !topics.iter().any(refused)
+    };
+    while !all_heard() && none_refused() && Instant::now() < deadline {
+        producer.poll(LOOK);
+    }
+    // What was said of the others came in the same answer.
+    producer.poll(LOOK);
+    abort(producer, timeout)
+}
+
+/// In short turns: it waits until somebody has polled for the records that it throws away.
+fn abort(producer: &BaseProducer<Ear>, timeout: Duration) -> Result<(), KafkaError> {
+    const TURN: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + timeout;
+    loop {
+        producer.poll(LOOK);
+        match producer.abort_transaction(TURN) {
+            Err(error)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut)
+                    && Instant::now() < deadline => {}
+            ended => return ended,
+        }
+    }
+}
+
+/// Hears what becomes of the topics.
+#[derive(Default)]
+struct Ear {
+    heard: Mutex<BTreeMap<String, Allowed>>,
+}
+
+impl Ear {
+    fn refused(&self, topic: &str, error: &KafkaError) {
+        let allowed = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Allowed::No,
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => Allowed::Missing,
+            // Thrown away by the abort, for example.
+            Some(_) | None => return,
+        };
+        self.heard.lock().insert(topic.to_owned(), allowed);
+    }
+}
+
+impl ClientContext for Ear {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if let Some(topic) = forbidden_topic(facility, line) {
+            self.heard.lock().insert(topic.to_owned(), Allowed::No);
+        } else if let Some(topic) = joined_topic(facility, line) {
+            self.heard.lock().insert(topic.to_owned(), Allowed::Yes);
+        }
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ProducerContext for Ear {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = delivered {
+            self.refused(message.topic(), error);
+        }
+    }
+}
+
+/// The topic whose partition has joined the transaction.
+fn joined_topic<'a>(facility: &str, line: &'a str) -> Option<&'a str> {
+    let rest = line.strip_suffix(" [0] registered with transaction")?;
+    let topic = rest.rsplit(' ').next()?;
+    (facility == "ADDPARTS").then_some(topic)
+}
+
+/// Tries to fetch from the end of a topic, in no group. Blocks.
+#[must_use]
+pub fn read(connection: &Connection, topic: &str, timeout: Duration) -> Allowed {
+    let deadline = Instant::now() + timeout;
+    let consumer = match reader(connection, topic) {
+        Ok(consumer) => consumer,
+        Err(error) => return told(error),
+    };
+    if let Err(error) = stand_at_end(&consumer, topic, timeout) {
+        return told(failed(topic, &error));
+    }
+    while Instant::now() < deadline {
+        match consumer.poll(LOOK) {
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Allowed::Yes,
+            Some(Err(error)) => match told(failed(topic, &error)) {
+                Allowed::Unknown(_) => {}
+                allowed @ (Allowed::Yes | Allowed::No | Allowed::Missing) => return allowed,
+            },
+            None => {}
+        }
+    }
+    Allowed::Unknown(timed_out())
+}
+
+fn stand_at_end(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<(), KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
+    let found = metadata.topics().first();
+    if let Some(code) = found.and_then(rdkafka::metadata::MetadataTopic::error) {
+        return Err(KafkaError::MetadataFetch(code.into()));
+    }
+    let mut ends = TopicPartitionList::new();
+    for partition in found.into_iter().flat_map(|topic| topic.partitions()) {
+        ends.add_partition_offset(topic, partition.id(), Offset::End)?;
+    }
+    consumer.assign(&ends)
+}
+
+fn told(error: WindowError) -> Allowed {
+    match error {
+        WindowError::Forbidden(_) => Allowed::No,
+        WindowError::NoTopic(_) | WindowError::NoPartition { .. } => Allowed::Missing,
+        WindowError::Silent { stopped, .. } => Allowed::Unknown(stopped),
+    }
+}
+
+/// Tries to look at what the service's group has committed of a topic; joins nothing. Blocks.
+#[must_use]
+pub fn describe_group(connection: &Connection, topic: &str, timeout: Duration) -> Allowed {
+    const ONCE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + timeout;
+    let made = connection
+        .reader()
+        .set("group.id", &connection.group)
+        // An open transaction would hold the answer back.
+        .set("isolation.level", "read_uncommitted")
+        .create_with_context(Quiet);
+    let consumer: BaseConsumer<Quiet> = match made {
+        Ok(consumer) => consumer,
+        Err(error) => return Allowed::Unknown(Stopped::from(&error)),
+    };
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, 0);
+    let mut last = timed_out();
+    while Instant::now() < deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = consumer
+            .committed_offsets(asked.clone(), left.min(ONCE))
+            .and_then(|list| list.elements().iter().try_for_each(|one| one.error()));
+        // A coordinator that refuses us says so to who polls.
+        let heard = match answer {
+            Ok(()) => return Allowed::Yes,
+            Err(error) => [Some(error), consumer.poll(LOOK).and_then(Result::err)],
+        };
+        for error in heard.into_iter().flatten() {
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+                return Allowed::No;
+            }
+            last = Stopped::from(&error);
+        }
+    }
+    Allowed::Unknown(last)
+}
+
+fn timed_out() -> Stopped {
+    Stopped::from(&KafkaError::MetadataFetch(
+        RDKafkaErrorCode::OperationTimedOut,
+    ))
+}
+
+fn trial_error(id: &str, error: &KafkaError) -> TrialError {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::TransactionalIdAuthorizationFailed) => TrialError::Forbidden(id.to_owned()),
+        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
+            TrialError::Taken(id.to_owned())
+        }
+        _ => TrialError::Silent(Stopped::from(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined_topic;
+
+    #[test]
+    fn a_topic_that_has_joined_is_named_in_a_line() {
+        let line = "[thrd:main]: a.sms [0] registered with transaction";
+        assert_eq!(joined_topic("ADDPARTS", line), Some("a.sms"));
+        assert_eq!(joined_topic("TXNERR", line), None);
+        let other = "[thrd:main]: Marking partitions as registered with transaction";
+        assert_eq!(joined_topic("ADDPARTS", other), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! The brokers, and the two topics of their own that transactions rest on.
+
+use std::time::Duration;
+
+use super::item::{Area, Item};
+use crate::topics::Found;
+
+/// Where the brokers keep transactions, and groups' offsets.
+pub(super) const INTERNAL: [&str; 2] = ["__transaction_state", "__consumer_offsets"];
+
+pub(super) fn brokers(count: usize, took: Duration) -> Item {
+    let took = took.as_millis();
+    let detail = match count {
+        1 => format!("1, in {took} ms: with it away nothing works"),
+        _ => format!("{count}, in {took} ms"),
+    };
+    Item::ok(Area::Kafka, "brokers", detail)
+}
+
+/// Whether brokers check who commits; none: they do not say.
+pub(super) fn exactly_once(checked: Option<bool>) -> Item {
+    const NAME: &str = "exactly once";
+    match checked {
+        Some(true) => {
+            let detail = "the brokers check who commits in a transaction (KIP-447)";
+            Item::ok(Area::Kafka, NAME, detail)
+        }
+        Some(false) => {
+            let detail = "the brokers do not check who commits in a transaction (KIP-447): a request that moves to \
+                          another instance may be sent twice";
+            Item::failure(Area::Kafka, NAME, detail).fix("Apache Kafka 2.5 or later, or its equal")
+        }
+        None => {
+            let detail = "the brokers do not say what they can do";
+            Item::warning(Area::Kafka, NAME, detail).fix(
+                "make sure that they are Apache Kafka 2.5 or later, or its equal: kafka-broker-api-versions.sh",
+            )
+        }
+    }
+}
+
+/// One of [`INTERNAL`]; `found` is none where there is none yet.
+pub(super) fn internal(topic: &str, found: Option<&Found>, count: usize, brokers: &str) -> Item {
+    let Some(found) = found else {
+        let detail = "not there yet: brokers create it when it is first needed";
+        return Item::ok(Area::Kafka, topic, detail);
+    };
+    let copies = usize::try_from(found.replication).unwrap_or(0);
+    let in_sync: Option<usize> = found
+        .configs
+        .get("min.insync.replicas")
+        .and_then(|text| text.parse().ok());
+    let said = match in_sync {
+        Some(least) => format!("copies: {copies}, of which {least} must be in sync"),
+        None => format!("copies: {copies}"),
+    };
+    let more = format!(
+        "kafka-reassign-partitions.sh --bootstrap-server {brokers} --reassignment-json-file FILE --execute, with {} \
+         replicas for each partition of {topic}",
+        count.min(3)
+    );
+    let least = |least: usize| {
+        format!(
+            "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name {topic} \
+             --add-config min.insync.replicas={least}"
+        )
+    };
+    match (copies, in_sync) {
+        (0 | 1, _) if count > 1 => {
+            let detail =
+                format!("{said}, on {count} brokers: with one away nothing is committed, nor read");
+            Item::failure(Area::Kafka, topic, detail).fix(more)
+        }
+        (2.., Some(needed)) if needed >= copies => {
+            let detail = format!("{said}: with one broker away nothing is committed");
+            Item::warning(Area::Kafka, topic, detail).fix(least(copies - 1))
+        }
+        (2, _) if count > 2 => {
+            let detail = format!("{said}, on {count} brokers");
+            Item::warning(Area::Kafka, topic, detail).fix(more)
+        }
+        (3.., Some(0 | 1)) => {
+            let detail = format!("{said}: what one broker alone has can be lost with it");
+            Item::warning(Area::Kafka, topic, detail).fix(least(2))
+        }
+        _ => Item::ok(Area::Kafka, topic, said),
+    }
+}
+
+/// One of [`INTERNAL`] that we may not look at.
+pub(super) fn internal_hidden(topic: &str, brokers: &str, user: &str) -> Item {
+    let detail = "may not be looked at: how many copies it has is not known";
+    Item::warning(Area::Kafka, topic, detail).fix(format!(
+        "kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal User:{user} --operation Describe \
+         --operation DescribeConfigs --topic {topic}"
+    ))
+}
+
+/// There is no Kafka: nothing else of it can be looked at.
+pub(super) fn unreached(name: &str, problem: &str, brokers: &str) -> Item {
+    let detail = format!("{problem}; what else there is of Kafka is not checked");
+    Item::failure(Area::Kafka, name, detail).fix(format!(
+        "check kafka.brokers ({brokers}), kafka.\"security.protocol\", and that they are up"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rstest::rstest;
+
+    use super::super::item::Verdict;
+    use super::*;
+
+    #[rstest]
+    #[case::one_broker(1, "1", 1, Verdict::Ok, "")]
+    #[case::as_it_should_be(3, "2", 3, Verdict::Ok, "")]
+    #[case::one_copy_of_three(1, "1", 3, Verdict::Failure, "with 3 replicas")]
+    #[case::two_copies_of_three(2, "1", 3, Verdict::Warning, "with 3 replicas")]
+    #[case::two_copies_of_two(2, "1", 2, Verdict::Ok, "")]
+    #[case::all_must_be_there(3, "3", 3, Verdict::Warning, "min.insync.replicas=2")]
+    #[case::one_is_enough(3, "1", 3, Verdict::Warning, "min.insync.replicas=2")]
+    fn copies_are_compared_with_the_brokers(
+        #[case] replication: i32,
+        #[case] in_sync: &str,
+        #[case] brokers: usize,
+        #[case] verdict: Verdict,
+        #[case] fix: &str,
+    ) {
+        let found = Found {
+            partitions: 50,
+            replication,
+            configs: HashMap::from([("min.insync.replicas".to_owned(), in_sync.to_owned())]),
+        };
+        let item = internal("__transaction_state", Some(&found), brokers, "kafka:9092");
+        assert_eq!(item.verdict, verdict, "{item:?}");
+        assert!(item.fix.join("").contains(fix), "{item:?}");
+    }
+
+    #[test]
+    fn brokers_that_do_not_check_who_commits_are_a_failure() {
+        assert_eq!(exactly_once(Some(true)).verdict, Verdict::Ok);
+        assert_eq!(exactly_once(Some(false)).verdict, Verdict::Failure);
+        assert_eq!(exactly_once(None).verdict, Verdict::Warning);
+    }
+}

@@ -1,0 +1,431 @@
+//! What Kafka is asked, in which order, and for how long.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::item::{Area, Item};
+use super::permissions::{Account, Needed, Tried};
+use super::topics::{Creation, Surroundings};
+use super::{Items, cluster, consumers, permissions, topics};
+use crate::clock::EpochMs;
+use crate::config::Config;
+use crate::domain::tenant::{Tenancy, TenantId};
+use crate::engine::abilities::abilities;
+use crate::engine::admin::{Admin, AdminError};
+use crate::engine::clients::Connection;
+use crate::engine::trial::{self, Allowed};
+use crate::engine::window::{Bounds, Window, WindowError};
+use crate::service;
+use crate::topics::{CatalogError, Found, Owner, Role, State, TopicSpec, catalog, plan};
+use crate::topology;
+use crate::wire::OutcomeSeen;
+
+/// Whose texts are looked at, where nobody says: tenants of outcomes this old.
+const RECENT: Duration = Duration::from_secs(3_600);
+
+/// At most so many outcomes are read for it, and so many tenants found.
+const OUTCOMES: usize = 5_000;
+const TENANTS: usize = 20;
+
+/// The whole of Kafka, to be looked at once.
+pub(super) struct Kafka<'a> {
+    config: &'a Config,
+    connection: Connection,
+    timeout: Duration,
+    now: EpochMs,
+    items: Items,
+}
+
+/// Why there is nothing more to ask.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// What there is of the topics.
+struct Topics {
+    wanted: Vec<(String, TopicSpec)>,
+    found: HashMap<String, Found>,
+}
+
+impl Topics {
+    /// Those of a role that exist.
+    fn of(&self, role: Role) -> impl Iterator<Item = &str> {
+        let there = move |(name, spec): &&(String, TopicSpec)| {
+            spec.role == role && self.found.contains_key(name)
+        };
+        self.wanted
+            .iter()
+            .filter(there)
+            .map(|(name, _)| name.as_str())
+    }
+}
+
+impl<'a> Kafka<'a> {
+    pub(super) fn new(config: &'a Config, timeout: Duration, now: EpochMs, items: Items) -> Self {
+        Self {
+            config,
+            connection: service::connection(config),
+            timeout,
+            now,
+            items,
+        }
+    }
+
+    /// Looks at everything, and says whose texts are to be looked at as soon as it knows.
+    pub(super) async fn check(self, given: &[TenantId], tell: oneshot::Sender<Vec<TenantId>>) {
+        let brokers = &self.config.kafka.brokers;
+        let mut tell = Some(tell);
+        if !given.is_empty() {
+            say(&mut tell, given.to_vec());
+        }
+        if let Err((property, problem)) = self.connection.check_properties() {
+            let name = format!("kafka.\"{property}\"");
+            let fix = "see librdkafka's CONFIGURATION.md";
+            let item = Item::failure(Area::Settings, &name, problem).fix(fix);
+            return self.items.add(item).await;
+        }
+        let admin = match Admin::connect(self.connection.admin(), self.timeout).await {
+            Ok(admin) => admin,
+            Err(error) => {
+                let item = cluster::unreached("brokers", &error.to_string(), brokers);
+                return self.items.add(item).await;
+            }
+        };
+        if let Err(ended) = self.ask(&admin, given, &mut tell).await {
+            let item = cluster::unreached("Kafka", &ended.to_string(), brokers);
+            self.items.add(item).await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        admin: &Admin,
+        given: &[TenantId],
+        tell: &mut Option<oneshot::Sender<Vec<TenantId>>>,
+    ) -> Result<(), Ended> {
+        let asked = Instant::now();
+        let count = admin.brokers().await?;
+        self.items
+            .add(cluster::brokers(count, asked.elapsed()))
+            .await;
+        let tenants = match given {
+            [] => self.recent_tenants().await,
+            given => given.to_vec(),
+        };
+        say(tell, tenants.clone());
+        self.abilities().await;
+        self.internal_topics(admin, count).await?;
+        let topics = self.topics(admin, count, &tenants).await?;
+        tokio::join!(
+            self.writes(&topics),
+            self.reads(&topics),
+            self.group(&topics),
+        );
+        self.consumers(admin, &topics).await
+    }
+
+    /// The tenants of the last outcomes; none where there are none, or they may not be read.
+    async fn recent_tenants(&self) -> Vec<TenantId> {
+        let topic = self.config.topics.outcomes.clone();
+        let (connection, since) = (self.connection.clone(), self.now.minus(RECENT));
+        let deadline = Instant::now() + self.timeout;
+        let found = self.blocking(move || tenants_since(&connection, &topic, since, deadline));
+        found.await.and_then(Result::ok).unwrap_or_default()
+    }
+
+    async fn abilities(&self) {
+        let (connection, timeout) = (self.connection.clone(), self.timeout);
+        let found = self.blocking(move || abilities(&connection, timeout));
+        let checked = found.await.and_then(Result::ok);
+        let checked = checked.and_then(|abilities| abilities.check_who_commits());
+        self.items.add(cluster::exactly_once(checked)).await;
+    }
+
+    async fn internal_topics(&self, admin: &Admin, count: usize) -> Result<(), AdminError> {
+        let brokers = &self.config.kafka.brokers;
+        for topic in cluster::INTERNAL {
+            let item = match admin.found(&[topic.to_owned()]).await {
+                Ok(found) => cluster::internal(topic, found.get(topic), count, brokers),
+                Err(AdminError::Forbidden { .. }) => {
+                    cluster::internal_hidden(topic, brokers, self.account().user)
+                }
+                Err(error) => return Err(error),
+            };
+            self.items.add(item).await;
+        }
+        Ok(())
+    }
+
+    async fn topics(
+        &self,
+        admin: &Admin,
+        count: usize,
+        tenants: &[TenantId],
+    ) -> Result<Topics, Ended> {
+        let mut wanted = topology::wanted_on(self.config, count)?;
+        wanted.extend(self.tenants_topics(tenants, count)?);
+        let mut found = HashMap::new();
+        let mut hidden = Vec::new();
+        for (name, _) in &wanted {
+            match admin.found(std::slice::from_ref(name)).await {
+                Ok(one) => found.extend(one),
+                Err(AdminError::Forbidden { .. }) => hidden.push(name.clone()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for name in &hidden {
+            let grant = self
+                .account()
+                .grant(&["Describe", "DescribeConfigs"], &format!("--topic {name}"));
+            let item = Item::failure(Area::Topics, name, "may not even be looked at").fix(grant);
+            self.items.add(item).await;
+        }
+        wanted.retain(|(name, _)| !hidden.contains(name));
+        let planned = plan(&wanted, &found);
+        let ours = planned
+            .iter()
+            .filter(|topic| topic.state == State::Missing && topic.spec.owner == Owner::Ours);
+        let ours: Vec<_> = ours
+            .map(|topic| (topic.name.clone(), topic.spec.clone()))
+            .collect();
+        let around = Surroundings {
+            brokers: &self.config.kafka.brokers,
+            creation: self.creation(admin, &ours, count).await?,
+            lifetime: self.config.request.lifetime,
+        };
+        let judged = planned
+            .iter()
+            .map(|topic| topics::judge(topic, found.get(&topic.name), &around));
+        self.items.add_all(judged).await;
+        let names = &self.config.topics;
+        let short = topics::shortfall(&names.requests, &names.dead_letters, &found, around.brokers);
+        self.items.add_all(short).await;
+        Ok(Topics { wanted, found })
+    }
+
+    /// In a central instance the SMS and email topics are the tenants' own.
+    fn tenants_topics(
+        &self,
+        tenants: &[TenantId],
+        count: usize,
+    ) -> Result<BTreeMap<String, TopicSpec>, CatalogError> {
+        let settings = &self.config.tenancy;
+        if !settings.central_instance {
+            return Ok(BTreeMap::new());
+        }
+        let tenancy = Tenancy {
+            central_instance: true,
+            state_level_length: settings.state_level_length,
+            schema_index: settings.schema_index,
+        };
+        let base = |role| match role {
+            Role::Sms => Some(&self.config.topics.sms),
+            Role::Email => Some(&self.config.topics.email),
+            Role::Requests
+            | Role::Accepted
+            | Role::Jobs
+            | Role::Retry
+            | Role::DeadLetters
+            | Role::Outcomes
+            | Role::JobLog => None,
+        };
+        let specs = catalog()?;
+        let topics = specs
+            .iter()
+            .filter_map(|spec| Some((base(spec.role)?, spec)));
+        let of_all = topics.flat_map(|(base, spec)| {
+            let name = |tenant: &TenantId| (tenant.topic(&tenancy, base), spec.on(count));
+            tenants.iter().map(name).collect::<Vec<_>>()
+        });
+        Ok(of_all.collect())
+    }
+
+    /// Whether what is missing would be created: the brokers are asked, and create nothing.
+    async fn creation(
+        &self,
+        admin: &Admin,
+        missing: &[(String, TopicSpec)],
+        count: usize,
+    ) -> Result<Creation, AdminError> {
+        if missing.is_empty() {
+            return Ok(Creation::AtStart);
+        }
+        match admin.would_create(missing, count).await {
+            Ok(()) if self.config.topics.create => Ok(Creation::AtStart),
+            Ok(()) => Ok(Creation::ByHand),
+            Err(error @ AdminError::Unreachable(_)) => Err(error),
+            Err(_) => Ok(Creation::Forbidden),
+        }
+    }
+
+    async fn writes(&self, topics: &Topics) {
+        let needed: Vec<Needed> =
+            [
+                Role::Accepted,
+                Role::Retry,
+                Role::DeadLetters,
+                Role::Outcomes,
+                Role::Sms,
+            ]
+            .into_iter()
+            .flat_map(|role| topics.of(role))
+            .map(Needed::by_service)
+            .chain(topics.of(Role::Email).map(|topic| {
+                Needed::by_commands(topic, "the service, which else sends SMS alone,")
+            }))
+            .chain(
+                [Role::Jobs, Role::JobLog]
+                    .into_iter()
+                    .flat_map(|role| topics.of(role))
+                    .map(|topic| Needed::by_commands(topic, "who redrives, replays and resends")),
+            )
+            .collect();
+        let names: Vec<String> = needed.iter().map(|one| one.topic.clone()).collect();
+        let (connection, timeout) = (self.connection.clone(), self.timeout);
+        let tried = self.blocking_for(self.timeout * 3, move || {
+            trial::write(&connection, &names, timeout)
+        });
+        let items = match tried.await {
+            Some(Ok(found)) => permissions::judge(Tried::Write, &needed, &found, self.account()),
+            Some(Err(error)) => {
+                let prefix = format!("{}-", self.config.kafka.group);
+                vec![permissions::no_trial(&error, self.account(), &prefix)]
+            }
+            None => vec![permissions::hung("Write topics")],
+        };
+        self.items.add_all(items).await;
+    }
+
+    async fn reads(&self, topics: &Topics) {
+        let live = [Role::Requests, Role::Accepted, Role::Jobs, Role::Retry];
+        let looked_at = [Role::DeadLetters, Role::Outcomes];
+        let needed: Vec<Needed> = live
+            .into_iter()
+            .flat_map(|role| topics.of(role))
+            .map(Needed::by_service)
+            .chain(
+                looked_at
+                    .into_iter()
+                    .flat_map(|role| topics.of(role))
+                    .map(|topic| Needed::by_commands(topic, "dlq, send and check")),
+            )
+            .collect();
+        let mut tries = JoinSet::new();
+        for one in &needed {
+            let (connection, timeout) = (self.connection.clone(), self.timeout);
+            let topic = one.topic.clone();
+            tries.spawn_blocking(move || {
+                let allowed = trial::read(&connection, &topic, timeout);
+                (topic, allowed)
+            });
+        }
+        let mut found: BTreeMap<String, Allowed> = BTreeMap::new();
+        let all = async {
+            while let Some(tried) = tries.join_next().await {
+                found.extend(tried.ok());
+            }
+        };
+        let in_time = tokio::time::timeout(self.timeout * 3, all).await.is_ok();
+        let items = permissions::judge(Tried::Read, &needed, &found, self.account());
+        self.items.add_all(items).await;
+        if !in_time {
+            self.items.add(permissions::hung("Read topics")).await;
+        }
+    }
+
+    async fn group(&self, topics: &Topics) {
+        let Some(topic) = topics.of(Role::Requests).next().map(str::to_owned) else {
+            return;
+        };
+        let (connection, timeout) = (self.connection.clone(), self.timeout);
+        let tried = self.blocking_for(self.timeout * 3, move || {
+            trial::describe_group(&connection, &topic, timeout)
+        });
+        let group = &self.config.kafka.group;
+        let item = match tried.await {
+            Some(allowed) => permissions::group(group, &allowed, self.account()),
+            None => Some(permissions::hung(&format!("Describe group {group}"))),
+        };
+        self.items.add_all(item).await;
+    }
+
+    async fn consumers(&self, admin: &Admin, topics: &Topics) -> Result<(), Ended> {
+        let groups = admin.groups().await?;
+        let brokers = &self.config.kafka.brokers;
+        let outputs = topics.of(Role::Sms).chain(topics.of(Role::Email));
+        let items = outputs.map(|topic| consumers::judge(topic, &groups, brokers));
+        self.items.add_all(items).await;
+        Ok(())
+    }
+
+    fn account(&self) -> Account<'_> {
+        Account {
+            brokers: &self.config.kafka.brokers,
+            user: self
+                .config
+                .kafka
+                .properties
+                .get("sasl.username")
+                .unwrap_or("NAME"),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.blocking_for(self.timeout * 2, call).await
+    }
+
+    /// None: it did not return. Its thread ends with the process.
+    async fn blocking_for<T: Send + 'static>(
+        &self,
+        most: Duration,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let called = tokio::task::spawn_blocking(call);
+        tokio::time::timeout(most, called).await.ok()?.ok()
+    }
+}
+
+fn say(tell: &mut Option<oneshot::Sender<Vec<TenantId>>>, tenants: Vec<TenantId>) {
+    if let Some(tell) = tell.take() {
+        // Who asks the services may have ended.
+        let _ = tell.send(tenants);
+    }
+}
+
+fn tenants_since(
+    connection: &Connection,
+    topic: &str,
+    since: EpochMs,
+    deadline: Instant,
+) -> Result<Vec<TenantId>, WindowError> {
+    let bounds = Bounds {
+        since: Some(since),
+        ..Bounds::default()
+    };
+    let mut window = Window::open(connection, topic, &bounds)?;
+    let mut tenants = BTreeSet::new();
+    for _ in 0..OUTCOMES {
+        let Some(record) = window.next_record()? else {
+            break;
+        };
+        let seen = record.value.as_deref().and_then(OutcomeSeen::parse);
+        tenants.extend(seen.and_then(|seen| seen.tenant_id));
+        if tenants.len() >= TENANTS || Instant::now() >= deadline {
+            break;
+        }
+    }
+    Ok(tenants
+        .iter()
+        .filter_map(|text| TenantId::parse(text).ok())
+        .collect())
+}
