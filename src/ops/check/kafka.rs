@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::item::{Area, Item};
 use super::permissions::{Account, Needed, Tried};
 use super::topics::{Creation, Surroundings};
-use super::{Items, cluster, consumers, permissions, topics};
-use crate::clock::EpochMs;
+use super::{Items, cluster, consumers, permissions, services, topics};
+use crate::clock::{Clock, EpochMs};
 use crate::config::Config;
 use crate::domain::tenant::{Tenancy, TenantId};
 use crate::engine::abilities::abilities;
@@ -154,7 +154,7 @@ impl<'a> Kafka<'a> {
             let item = match admin.found(&[topic.to_owned()]).await {
                 Ok(found) => cluster::internal(topic, found.get(topic), count, brokers),
                 Err(AdminError::Forbidden { .. }) => {
-                    cluster::internal_hidden(topic, brokers, self.account().user)
+                    cluster::internal_hidden(topic, self.account())
                 }
                 Err(error) => return Err(error),
             };
@@ -196,7 +196,7 @@ impl<'a> Kafka<'a> {
             .map(|topic| (topic.name.clone(), topic.spec.clone()))
             .collect();
         let around = Surroundings {
-            brokers: &self.config.kafka.brokers,
+            account: self.account(),
             creation: self.creation(admin, &ours, count).await?,
             lifetime: self.config.request.lifetime,
         };
@@ -205,7 +205,7 @@ impl<'a> Kafka<'a> {
             .map(|topic| topics::judge(topic, found.get(&topic.name), &around));
         self.items.add_all(judged).await;
         let names = &self.config.topics;
-        let short = topics::shortfall(&names.requests, &names.dead_letters, &found, around.brokers);
+        let short = topics::shortfall(&names.requests, &names.dead_letters, &found, &around);
         self.items.add_all(short).await;
         Ok(Topics { wanted, found })
     }
@@ -266,34 +266,42 @@ impl<'a> Kafka<'a> {
     }
 
     async fn writes(&self, topics: &Topics) {
-        let needed: Vec<Needed> =
-            [
-                Role::Accepted,
-                Role::Retry,
-                Role::DeadLetters,
-                Role::Outcomes,
-                Role::Sms,
-            ]
-            .into_iter()
-            .flat_map(|role| topics.of(role))
-            .map(Needed::by_service)
-            .chain(topics.of(Role::Email).map(|topic| {
-                Needed::by_commands(topic, "the service, which else sends SMS alone,")
-            }))
-            .chain(
-                [Role::Jobs, Role::JobLog]
-                    .into_iter()
-                    .flat_map(|role| topics.of(role))
-                    .map(|topic| Needed::by_commands(topic, "who redrives, replays and resends")),
-            )
-            .collect();
+        let needed: Vec<Needed> = [
+            Role::Accepted,
+            Role::Retry,
+            Role::DeadLetters,
+            Role::Outcomes,
+            Role::Sms,
+        ]
+        .into_iter()
+        .flat_map(|role| topics.of(role))
+        .map(Needed::by_service)
+        .chain(
+            topics
+                .of(Role::Email)
+                .map(|topic| Needed::by_commands(topic, "the service, which else sends SMS alone")),
+        )
+        .chain(
+            [Role::Jobs, Role::JobLog]
+                .into_iter()
+                .flat_map(|role| topics.of(role))
+                .map(|topic| Needed::by_commands(topic, "who redrives, replays and resends")),
+        )
+        .collect();
         let names: Vec<String> = needed.iter().map(|one| one.topic.clone()).collect();
         let (connection, timeout) = (self.connection.clone(), self.timeout);
         let tried = self.blocking_for(self.timeout * 3, move || {
             trial::write(&connection, &names, timeout)
         });
+        let from = Clock::system().now();
         let items = match tried.await {
-            Some(Ok(found)) => permissions::judge(Tried::Write, &needed, &found, self.account()),
+            Some(Ok(found)) => {
+                let until = Clock::system().now();
+                if let Some(Allowed::Yes) = found.get(&self.config.topics.job_log) {
+                    self.brokers_clock(from, until).await;
+                }
+                permissions::judge(Tried::Write, &needed, &found, self.account())
+            }
             Some(Err(error)) => {
                 let prefix = format!("{}-", self.config.kafka.group);
                 vec![permissions::no_trial(&error, self.account(), &prefix)]
@@ -301,6 +309,18 @@ impl<'a> Kafka<'a> {
             None => vec![permissions::hung("Write topics")],
         };
         self.items.add_all(items).await;
+    }
+
+    /// The job log has the abort's mark, and hardly anything else is written there.
+    async fn brokers_clock(&self, from: EpochMs, until: EpochMs) {
+        let (connection, timeout) = (self.connection.clone(), self.timeout);
+        let topic = self.config.topics.job_log.clone();
+        let found = self.blocking(move || trial::latest(&connection, &topic, until, timeout));
+        // Without an answer the questions next to it have none either.
+        if let Some(Ok(Some(latest))) = found.await {
+            let item = services::brokers_clock(latest, from, until, self.config);
+            self.items.add(item).await;
+        }
     }
 
     async fn reads(&self, topics: &Topics) {
@@ -358,9 +378,9 @@ impl<'a> Kafka<'a> {
 
     async fn consumers(&self, admin: &Admin, topics: &Topics) -> Result<(), Ended> {
         let groups = admin.groups().await?;
-        let brokers = &self.config.kafka.brokers;
+        let account = self.account();
         let outputs = topics.of(Role::Sms).chain(topics.of(Role::Email));
-        let items = outputs.map(|topic| consumers::judge(topic, &groups, brokers));
+        let items = outputs.map(|topic| consumers::judge(topic, &groups, account));
         self.items.add_all(items).await;
         Ok(())
     }
