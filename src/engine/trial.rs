@@ -26,7 +26,7 @@ use crate::clock::EpochMs;
 /// How long records are held back: far longer than they wait for their abort.
 const HELD_BACK: Duration = Duration::from_secs(25);
 
-/// What is tried is given up after this, well before anything would be sent.
+/// A transaction is given up after this, well before anything of it would be sent.
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// An abort is given up after this: the brokers end the transaction in time.
@@ -75,7 +75,6 @@ pub fn write(
     topics: &[String],
     timeout: Duration,
 ) -> Result<BTreeMap<String, Allowed>, TrialError> {
-    let timeout = timeout.min(LONGEST);
     let deadline = Instant::now() + timeout;
     let id = connection.check_transactional_id();
     let mut heard = BTreeMap::new();
@@ -127,6 +126,7 @@ fn transaction(
 ) -> Result<(), KafkaError> {
     producer.init_transactions(deadline.saturating_duration_since(Instant::now()))?;
     producer.begin_transaction()?;
+    let deadline = deadline.min(Instant::now() + LONGEST);
     for topic in topics {
         let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(b"");
         if let Err((error, _)) = producer.send(record) {

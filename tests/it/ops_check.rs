@@ -79,7 +79,13 @@ impl Said {
 }
 
 fn check(world: &World, options: &str) -> Said {
-    Said::of(&run(world, &format!("check --output ndjson {options}"), ""))
+    // A new broker on a busy machine takes its time for the first transaction.
+    let patience = match options.contains("--timeout") {
+        true => "",
+        false => "--timeout 60s",
+    };
+    let line = format!("check --output ndjson {options} {patience}");
+    Said::of(&run(world, &line, ""))
 }
 
 /// Every topic of the world.

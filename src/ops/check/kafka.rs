@@ -30,6 +30,9 @@ const RECENT: Duration = Duration::from_secs(3_600);
 const OUTCOMES: usize = 5_000;
 const TENANTS: usize = 20;
 
+/// How long until a list that failed is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
 /// The whole of Kafka, to be looked at once.
 pub(super) struct Kafka<'a> {
     config: &'a Config,
@@ -266,7 +269,16 @@ impl<'a> Kafka<'a> {
     }
 
     async fn consumers(&self, admin: &Admin, topics: &Topics) -> Result<(), Ended> {
-        let groups = admin.groups().await?;
+        let deadline = Instant::now() + self.timeout;
+        // A connection that is lost at this moment fails the whole list.
+        let groups = loop {
+            match admin.groups().await {
+                Err(AdminError::Unreachable(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                groups => break groups?,
+            }
+        };
         let account = self.account();
         let outputs = topics.of(Role::Sms).chain(topics.of(Role::Email));
         let items = outputs.map(|topic| consumers::judge(topic, &groups, account));

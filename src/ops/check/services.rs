@@ -113,6 +113,13 @@ pub(super) fn brokers_clock(
     compared("broker", ahead, config)
 }
 
+/// There was no mark to compare, or no answer.
+pub(super) fn brokers_clock_unknown() -> Item {
+    let detail = "what its clock says could not be looked at";
+    Item::warning(Area::Clocks, "broker", detail)
+        .fix("compare `date -u` here and on the brokers, then: user-otp check")
+}
+
 /// By how many milliseconds another clock is ahead of ours.
 fn compared(name: &str, ahead: i64, config: &Config) -> Item {
     /// What a machine that keeps its time may be off, and the way of an answer.

@@ -63,11 +63,11 @@ impl Kafka<'_> {
         let (connection, timeout) = (self.connection.clone(), self.timeout);
         let topic = self.config.topics.job_log.clone();
         let found = self.blocking(move || trial::latest(&connection, &topic, until, timeout));
-        // Without an answer the questions next to it have none either.
-        if let Some(Ok(Some(latest))) = found.await {
-            let item = services::brokers_clock(latest, from, until, self.config);
-            self.items.add(item).await;
-        }
+        let item = match found.await {
+            Some(Ok(Some(latest))) => services::brokers_clock(latest, from, until, self.config),
+            Some(Ok(None) | Err(_)) | None => services::brokers_clock_unknown(),
+        };
+        self.items.add(item).await;
     }
 
     pub(super) async fn reads(&self, topics: &Topics) {
