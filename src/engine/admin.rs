@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
-    TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -254,23 +253,6 @@ impl Admin {
             }
         }
         Ok(refused)
-    }
-
-    fn new_topics<'a>(
-        specs: &'a [(&'a str, TopicSpec)],
-        configs: &'a [Vec<(&'static str, String)>],
-    ) -> Vec<NewTopic<'a>> {
-        let topics = specs.iter().zip(configs);
-        let topic = |((name, spec), config): (&'a (&str, TopicSpec), &'a Vec<_>)| {
-            let copies = TopicReplication::Fixed(spec.replication);
-            let topic = NewTopic::new(name, spec.partitions, copies);
-            config
-                .iter()
-                .fold(topic, |topic, (key, value): &(&str, String)| {
-                    topic.set(key, value)
-                })
-        };
-        topics.map(topic).collect()
     }
 
     fn options(&self) -> AdminOptions {

@@ -19,13 +19,18 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::Stopped;
 use super::clients::{Connection, Quiet, forbidden_topic};
+use super::start::number;
 use super::window::{WindowError, failed, reader};
+use crate::clock::EpochMs;
 
 /// How long records are held back: far longer than they wait for their abort.
 const HELD_BACK: Duration = Duration::from_secs(25);
 
-/// What is tried is given up after this, well before anything would be sent.
+/// A transaction is given up after this, well before anything of it would be sent.
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// An abort is given up after this: the brokers end the transaction in time.
+const ABORT: Duration = Duration::from_secs(5);
 
 /// One look at what came.
 const LOOK: Duration = Duration::from_millis(20);
@@ -70,45 +75,58 @@ pub fn write(
     topics: &[String],
     timeout: Duration,
 ) -> Result<BTreeMap<String, Allowed>, TrialError> {
-    let timeout = timeout.min(LONGEST);
     let deadline = Instant::now() + timeout;
     let id = connection.check_transactional_id();
-    let stopped = |error: KafkaError| trial_error(&id, &error);
-    let producer: BaseProducer<Ear> = connection
-        .producer(&id, LARGEST)
-        .set("linger.ms", HELD_BACK.as_millis().to_string())
-        // Says which partitions have joined.
-        .set("debug", "eos")
-        .set_log_level(RDKafkaLogLevel::Debug)
-        .create_with_context(Ear::default())
-        .map_err(stopped)?;
-    producer.init_transactions(timeout).map_err(stopped)?;
+    let mut heard = BTreeMap::new();
     let mut open = topics.to_vec();
     while !open.is_empty() && Instant::now() < deadline {
-        let before = open.len();
-        join(&producer, &open, deadline, timeout).map_err(stopped)?;
-        let heard = producer.context().heard.lock();
-        open.retain(|topic| !heard.contains_key(topic));
-        // Those that were refused were all named at once: what is left was not looked at.
-        if open.len() == before {
-            break;
+        let (round, ended) = join(connection, &id, &open, deadline);
+        open.retain(|topic| !round.contains_key(topic));
+        match ended {
+            // A broker refuses the abort of a transaction that no topic could join.
+            Err(error) if round.is_empty() => return Err(trial_error(&id, &error)),
+            Ok(()) if round.is_empty() => break,
+            Ok(()) | Err(_) => heard.extend(round),
         }
     }
-    let mut heard = std::mem::take(&mut *producer.context().heard.lock());
     for topic in open {
         heard.insert(topic, Allowed::Unknown(timed_out()));
     }
     Ok(heard)
 }
 
-/// One transaction that these topics join, aborted.
+/// One transaction that these topics join, aborted, and what was heard of them. Where one is refused the
+/// others may not have been looked at.
 fn join(
+    connection: &Connection,
+    id: &str,
+    topics: &[String],
+    deadline: Instant,
+) -> (BTreeMap<String, Allowed>, Result<(), KafkaError>) {
+    let made = connection
+        .producer(id, LARGEST)
+        .set("linger.ms", HELD_BACK.as_millis().to_string())
+        // Says which partitions have joined.
+        .set("debug", "eos")
+        .set_log_level(RDKafkaLogLevel::Debug)
+        .create_with_context(Ear::default());
+    let producer: BaseProducer<Ear> = match made {
+        Ok(producer) => producer,
+        Err(error) => return (BTreeMap::new(), Err(error)),
+    };
+    let ended = transaction(&producer, topics, deadline);
+    let heard = std::mem::take(&mut *producer.context().heard.lock());
+    (heard, ended)
+}
+
+fn transaction(
     producer: &BaseProducer<Ear>,
     topics: &[String],
     deadline: Instant,
-    timeout: Duration,
 ) -> Result<(), KafkaError> {
+    producer.init_transactions(deadline.saturating_duration_since(Instant::now()))?;
     producer.begin_transaction()?;
+    let deadline = deadline.min(Instant::now() + LONGEST);
     for topic in topics {
         let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(b"");
         if let Err((error, _)) = producer.send(record) {
@@ -129,13 +147,13 @@ fn join(
     }
     // What was said of the others came in the same answer.
     producer.poll(LOOK);
-    abort(producer, timeout)
+    abort(producer)
 }
 
 /// In short turns: it waits until somebody has polled for the records that it throws away.
-fn abort(producer: &BaseProducer<Ear>, timeout: Duration) -> Result<(), KafkaError> {
+fn abort(producer: &BaseProducer<Ear>) -> Result<(), KafkaError> {
     const TURN: Duration = Duration::from_millis(100);
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + ABORT;
     loop {
         producer.poll(LOOK);
         match producer.abort_transaction(TURN) {
@@ -283,6 +301,55 @@ pub fn describe_group(connection: &Connection, topic: &str, timeout: Duration) -
         }
     }
     Allowed::Unknown(last)
+}
+
+/// The latest time on a topic's first partition, of what is less than a day from `around`. The mark of an
+/// abort counts, and has the time of the broker that leads the partition. Blocks.
+///
+/// # Errors
+///
+/// When Kafka does not answer.
+pub fn latest(
+    connection: &Connection,
+    topic: &str,
+    around: EpochMs,
+    timeout: Duration,
+) -> Result<Option<EpochMs>, Stopped> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const CLOSE: i64 = 50;
+    let stopped = |error: KafkaError| Stopped::from(&error);
+    let deadline = Instant::now() + timeout;
+    let consumer: BaseConsumer<Quiet> = connection
+        .reader()
+        // Marks, and what an open transaction holds back.
+        .set("isolation.level", "read_uncommitted")
+        .create_with_context(Quiet)
+        .map_err(stopped)?;
+    let is_there = |since: i64| -> Result<bool, Stopped> {
+        let mut asked = TopicPartitionList::new();
+        let since = Offset::Offset(since.max(0));
+        asked
+            .add_partition_offset(topic, 0, since)
+            .map_err(stopped)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = consumer.offsets_for_times(asked, left).map_err(stopped)?;
+        let found = answer.elements();
+        let one = found.first().ok_or_else(timed_out)?;
+        one.error().map_err(stopped)?;
+        Ok(number(one.offset()).is_some())
+    };
+    let (mut there, mut beyond) = (around.minus(DAY).0, around.plus(DAY).0);
+    if !is_there(there)? {
+        return Ok(None);
+    }
+    while beyond - there > CLOSE {
+        let middle = there + (beyond - there) / 2;
+        match is_there(middle)? {
+            true => there = middle,
+            false => beyond = middle,
+        }
+    }
+    Ok(Some(EpochMs(there)))
 }
 
 fn timed_out() -> Stopped {

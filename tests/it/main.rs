@@ -32,6 +32,7 @@ mod leaks;
 mod limits;
 mod management;
 mod offsets;
+mod ops_check;
 mod ops_dlq;
 mod ops_jobs;
 mod ops_send;

@@ -19,12 +19,12 @@ use crate::request::Request;
 use crate::world::{Setup, World, own_prefix};
 
 /// The account of `config/tls.toml`.
-const USER: &str = "user-otp";
+pub(crate) const USER: &str = "user-otp";
 const PASSWORD: &str = "correct-horse-battery-staple";
 
 /// A broker whose second listener speaks TLS, wants SCRAM, and allows what it is told to. The tests
 /// themselves come in by the first one, and may do everything.
-struct Secured {
+pub(crate) struct Secured {
     broker: Broker,
     files: TempDir,
     port: u16,
@@ -32,7 +32,7 @@ struct Secured {
 
 impl Secured {
     /// One for all tests that run now: each has topics and permissions of its own.
-    fn shared() -> Arc<Self> {
+    pub(crate) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Secured>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
@@ -71,6 +71,11 @@ impl Secured {
         }
     }
 
+    /// Where the tests themselves come in.
+    pub(crate) fn address(&self) -> &str {
+        &self.broker.address
+    }
+
     fn authority(&self, name: &str) -> String {
         let file = self.files.path().join(format!("{name}.pem"));
         file.display().to_string()
@@ -98,7 +103,7 @@ impl Secured {
 
     /// A world that has exactly the permissions that the documentation lists, and its outcome
     /// topic, which they do not let it create.
-    fn permitted_world(&self) -> World {
+    pub(crate) fn permitted_world(&self) -> World {
         let world = self.world();
         world.kafka.create_topic(&world.topics.outcomes, 2, &[]);
         grant(&self.broker.address, USER, &documented(&world));
@@ -107,7 +112,7 @@ impl Secured {
 
     /// Until the returned permission is given back, the topic may not be written to, or not even be
     /// looked at.
-    fn forbid(&self, operation: Operation, topic: &str) -> Permission {
+    pub(crate) fn forbid(&self, operation: Operation, topic: &str) -> Permission {
         let permission = Permission::on_topic(operation, topic);
         revoke(&self.broker.address, USER, &permission);
         permission

@@ -1,5 +1,6 @@
 //! For `user-otp check`: who reads a topic, and whether we might create one.
 
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Admin, AdminError, topic_error, unanswered};
@@ -65,6 +66,24 @@ impl Admin {
             }
         }
         Ok(())
+    }
+
+    /// As the brokers are asked for them.
+    pub(super) fn new_topics<'a>(
+        specs: &'a [(&'a str, TopicSpec)],
+        configs: &'a [Vec<(&'static str, String)>],
+    ) -> Vec<NewTopic<'a>> {
+        let topics = specs.iter().zip(configs);
+        let topic = |((name, spec), config): (&'a (&str, TopicSpec), &'a Vec<_>)| {
+            let copies = TopicReplication::Fixed(spec.replication);
+            let topic = NewTopic::new(name, spec.partitions, copies);
+            config
+                .iter()
+                .fold(topic, |topic, (key, value): &(&str, String)| {
+                    topic.set(key, value)
+                })
+        };
+        topics.map(topic).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::item::{Area, Item};
+use super::permissions::Account;
 use crate::topics::Found;
 
 /// Where the brokers keep transactions, and groups' offsets.
@@ -88,12 +89,11 @@ pub(super) fn internal(topic: &str, found: Option<&Found>, count: usize, brokers
 }
 
 /// One of [`INTERNAL`] that we may not look at.
-pub(super) fn internal_hidden(topic: &str, brokers: &str, user: &str) -> Item {
+pub(super) fn internal_hidden(topic: &str, account: Account<'_>) -> Item {
     let detail = "may not be looked at: how many copies it has is not known";
-    Item::warning(Area::Kafka, topic, detail).fix(format!(
-        "kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal User:{user} --operation Describe \
-         --operation DescribeConfigs --topic {topic}"
-    ))
+    let on = format!("--topic {topic}");
+    let grant = account.grant(&["Describe", "DescribeConfigs"], &on);
+    Item::warning(Area::Kafka, topic, detail).fix(grant)
 }
 
 /// There is no Kafka: nothing else of it can be looked at.

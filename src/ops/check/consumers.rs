@@ -1,12 +1,13 @@
 //! Who reads the SMS and email topics. How they read, Kafka does not know.
 
 use super::item::{Area, Item};
+use super::permissions::Account;
 use crate::engine::admin::Group;
 
 /// What makes a consumer read nothing but what was committed: Spring's way, and everybody else's.
 const LINE: &str = "spring.kafka.consumer.isolation-level: read_committed (others: isolation.level=read_committed)";
 
-pub(super) fn judge(topic: &str, groups: &[Group], brokers: &str) -> Item {
+pub(super) fn judge(topic: &str, groups: &[Group], account: Account<'_>) -> Item {
     let count = |group: &Group| {
         let has = |topics: &&Vec<String>| topics.iter().any(|one| one == topic);
         group.members.iter().filter(has).count()
@@ -33,10 +34,12 @@ pub(super) fn judge(topic: &str, groups: &[Group], brokers: &str) -> Item {
         _ => format!("nobody is seen to read it; {silent} groups show no members"),
     };
     Item::warning(Area::Consumers, topic, detail)
-        .fix(format!("start the platform's notification service, with {LINE}"))
         .fix(format!(
-            "where it runs, let check see it: kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal \
-             User:NAME --operation Describe --group ITS-GROUP"
+            "start the platform's notification service, with {LINE}"
+        ))
+        .fix(format!(
+            "where it runs, let check see it: {}",
+            account.grant(&["Describe"], "--group ITS-GROUP")
         ))
 }
 
@@ -44,6 +47,11 @@ pub(super) fn judge(topic: &str, groups: &[Group], brokers: &str) -> Item {
 mod tests {
     use super::super::item::Verdict;
     use super::*;
+
+    const ACCOUNT: Account<'_> = Account {
+        brokers: "kafka:9092",
+        user: "user-otp",
+    };
 
     fn group(name: &str, members: &[&[&str]]) -> Group {
         let topics = |topics: &&[&str]| topics.iter().map(|one| (*one).to_owned()).collect();
@@ -59,7 +67,7 @@ mod tests {
             group("egov-sms", &[&["a.sms"], &["a.sms", "other"], &[]]),
             group("other", &[&["a.smss"]]),
         ];
-        let item = judge("a.sms", &groups, "kafka:9092");
+        let item = judge("a.sms", &groups, ACCOUNT);
         assert_eq!((item.verdict, item.fix.len()), (Verdict::Ok, 0));
         assert!(
             item.detail.starts_with("read by egov-sms (members: 2); "),
@@ -71,7 +79,7 @@ mod tests {
     #[test]
     fn a_topic_that_nobody_reads_is_said() {
         let groups = [group("egov-sms", &[]), group("other", &[&["b"]])];
-        let item = judge("a.sms", &groups, "kafka:9092");
+        let item = judge("a.sms", &groups, ACCOUNT);
         assert_eq!(item.verdict, Verdict::Warning);
         assert!(item.detail.ends_with("1 groups show no members"));
         assert!(item.fix[0].contains(LINE));

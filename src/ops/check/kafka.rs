@@ -1,22 +1,22 @@
 //! What Kafka is asked, in which order, and for how long.
 
+mod trials;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::item::{Area, Item};
-use super::permissions::{Account, Needed, Tried};
+use super::permissions::Account;
 use super::topics::{Creation, Surroundings};
-use super::{Items, cluster, consumers, permissions, topics};
+use super::{Items, cluster, consumers, topics};
 use crate::clock::EpochMs;
 use crate::config::Config;
 use crate::domain::tenant::{Tenancy, TenantId};
 use crate::engine::abilities::abilities;
 use crate::engine::admin::{Admin, AdminError};
 use crate::engine::clients::Connection;
-use crate::engine::trial::{self, Allowed};
 use crate::engine::window::{Bounds, Window, WindowError};
 use crate::service;
 use crate::topics::{CatalogError, Found, Owner, Role, State, TopicSpec, catalog, plan};
@@ -29,6 +29,9 @@ const RECENT: Duration = Duration::from_secs(3_600);
 /// At most so many outcomes are read for it, and so many tenants found.
 const OUTCOMES: usize = 5_000;
 const TENANTS: usize = 20;
+
+/// How long until a list that failed is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The whole of Kafka, to be looked at once.
 pub(super) struct Kafka<'a> {
@@ -154,7 +157,7 @@ impl<'a> Kafka<'a> {
             let item = match admin.found(&[topic.to_owned()]).await {
                 Ok(found) => cluster::internal(topic, found.get(topic), count, brokers),
                 Err(AdminError::Forbidden { .. }) => {
-                    cluster::internal_hidden(topic, brokers, self.account().user)
+                    cluster::internal_hidden(topic, self.account())
                 }
                 Err(error) => return Err(error),
             };
@@ -196,7 +199,7 @@ impl<'a> Kafka<'a> {
             .map(|topic| (topic.name.clone(), topic.spec.clone()))
             .collect();
         let around = Surroundings {
-            brokers: &self.config.kafka.brokers,
+            account: self.account(),
             creation: self.creation(admin, &ours, count).await?,
             lifetime: self.config.request.lifetime,
         };
@@ -205,7 +208,7 @@ impl<'a> Kafka<'a> {
             .map(|topic| topics::judge(topic, found.get(&topic.name), &around));
         self.items.add_all(judged).await;
         let names = &self.config.topics;
-        let short = topics::shortfall(&names.requests, &names.dead_letters, &found, around.brokers);
+        let short = topics::shortfall(&names.requests, &names.dead_letters, &found, &around);
         self.items.add_all(short).await;
         Ok(Topics { wanted, found })
     }
@@ -265,102 +268,20 @@ impl<'a> Kafka<'a> {
         }
     }
 
-    async fn writes(&self, topics: &Topics) {
-        let needed: Vec<Needed> =
-            [
-                Role::Accepted,
-                Role::Retry,
-                Role::DeadLetters,
-                Role::Outcomes,
-                Role::Sms,
-            ]
-            .into_iter()
-            .flat_map(|role| topics.of(role))
-            .map(Needed::by_service)
-            .chain(topics.of(Role::Email).map(|topic| {
-                Needed::by_commands(topic, "the service, which else sends SMS alone,")
-            }))
-            .chain(
-                [Role::Jobs, Role::JobLog]
-                    .into_iter()
-                    .flat_map(|role| topics.of(role))
-                    .map(|topic| Needed::by_commands(topic, "who redrives, replays and resends")),
-            )
-            .collect();
-        let names: Vec<String> = needed.iter().map(|one| one.topic.clone()).collect();
-        let (connection, timeout) = (self.connection.clone(), self.timeout);
-        let tried = self.blocking_for(self.timeout * 3, move || {
-            trial::write(&connection, &names, timeout)
-        });
-        let items = match tried.await {
-            Some(Ok(found)) => permissions::judge(Tried::Write, &needed, &found, self.account()),
-            Some(Err(error)) => {
-                let prefix = format!("{}-", self.config.kafka.group);
-                vec![permissions::no_trial(&error, self.account(), &prefix)]
-            }
-            None => vec![permissions::hung("Write topics")],
-        };
-        self.items.add_all(items).await;
-    }
-
-    async fn reads(&self, topics: &Topics) {
-        let live = [Role::Requests, Role::Accepted, Role::Jobs, Role::Retry];
-        let looked_at = [Role::DeadLetters, Role::Outcomes];
-        let needed: Vec<Needed> = live
-            .into_iter()
-            .flat_map(|role| topics.of(role))
-            .map(Needed::by_service)
-            .chain(
-                looked_at
-                    .into_iter()
-                    .flat_map(|role| topics.of(role))
-                    .map(|topic| Needed::by_commands(topic, "dlq, send and check")),
-            )
-            .collect();
-        let mut tries = JoinSet::new();
-        for one in &needed {
-            let (connection, timeout) = (self.connection.clone(), self.timeout);
-            let topic = one.topic.clone();
-            tries.spawn_blocking(move || {
-                let allowed = trial::read(&connection, &topic, timeout);
-                (topic, allowed)
-            });
-        }
-        let mut found: BTreeMap<String, Allowed> = BTreeMap::new();
-        let all = async {
-            while let Some(tried) = tries.join_next().await {
-                found.extend(tried.ok());
-            }
-        };
-        let in_time = tokio::time::timeout(self.timeout * 3, all).await.is_ok();
-        let items = permissions::judge(Tried::Read, &needed, &found, self.account());
-        self.items.add_all(items).await;
-        if !in_time {
-            self.items.add(permissions::hung("Read topics")).await;
-        }
-    }
-
-    async fn group(&self, topics: &Topics) {
-        let Some(topic) = topics.of(Role::Requests).next().map(str::to_owned) else {
-            return;
-        };
-        let (connection, timeout) = (self.connection.clone(), self.timeout);
-        let tried = self.blocking_for(self.timeout * 3, move || {
-            trial::describe_group(&connection, &topic, timeout)
-        });
-        let group = &self.config.kafka.group;
-        let item = match tried.await {
-            Some(allowed) => permissions::group(group, &allowed, self.account()),
-            None => Some(permissions::hung(&format!("Describe group {group}"))),
-        };
-        self.items.add_all(item).await;
-    }
-
     async fn consumers(&self, admin: &Admin, topics: &Topics) -> Result<(), Ended> {
-        let groups = admin.groups().await?;
-        let brokers = &self.config.kafka.brokers;
+        let deadline = Instant::now() + self.timeout;
+        // A connection that is lost at this moment fails the whole list.
+        let groups = loop {
+            match admin.groups().await {
+                Err(AdminError::Unreachable(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                groups => break groups?,
+            }
+        };
+        let account = self.account();
         let outputs = topics.of(Role::Sms).chain(topics.of(Role::Email));
-        let items = outputs.map(|topic| consumers::judge(topic, &groups, brokers));
+        let items = outputs.map(|topic| consumers::judge(topic, &groups, account));
         self.items.add_all(items).await;
         Ok(())
     }

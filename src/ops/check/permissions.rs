@@ -17,7 +17,7 @@ pub(super) enum Tried {
 pub(super) struct Needed {
     pub(super) topic: String,
     pub(super) verdict: Verdict,
-    /// Who needs it: completes "needed by".
+    /// Completes "needed by".
     pub(super) by: &'static str,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn judge(
             None | Some(Allowed::Missing) => {}
             Some(Allowed::Yes) => well += 1,
             Some(Allowed::No) => {
-                let detail = format!("refused; {} needs it", one.by);
+                let detail = format!("refused; needed by {}", one.by);
                 let grant =
                     account.grant(&[operation, "Describe"], &format!("--topic {}", one.topic));
                 let mut item = Item::warning(Area::Permissions, &name, detail).fix(grant);
@@ -135,7 +135,7 @@ pub(super) fn group(group: &str, found: &Allowed, account: Account<'_>) -> Optio
         }
         Allowed::No => {
             let fix = account.grant(&["Read", "Describe"], &format!("--group {group}"));
-            Item::failure(Area::Permissions, &name, "refused; the service needs it").fix(fix)
+            Item::failure(Area::Permissions, &name, "refused; needed by the service").fix(fix)
         }
         Allowed::Missing => return None,
         Allowed::Unknown(stopped) => silent(&name, &format!("could not be tried ({stopped})")),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::item::{Area, Item};
+use crate::clock::EpochMs;
 use crate::config::Config;
 use crate::egov::probe::Look;
 use crate::egov::{CallError, Service};
@@ -41,104 +42,103 @@ pub(super) fn unasked(service: Service) -> Item {
 pub(super) fn judge<T>(service: Service, look: &Look<T>, what: &str) -> Item {
     let (name, section) = names(service);
     let took = look.took.as_millis();
-    let status = look
-        .status
-        .map_or(String::new(), |status| format!(" (status {status})"));
-    let fix = match &look.result {
+    let error = match &look.result {
         Ok(_) if look.took * 2 > look.timeout => {
             let timeout = in_short(look.timeout);
             let detail =
                 format!("{what}, in {took} ms: more than half of {section}.timeout, {timeout}");
-            return Item::warning(Area::Services, name, detail).fix(format!(
-                "find out why {name} is slow, or raise {section}.timeout"
-            ));
+            let fix = format!("find out why {name} is slow, or raise {section}.timeout");
+            return Item::warning(Area::Services, name, detail).fix(fix);
         }
         Ok(_) => return Item::ok(Area::Services, name, format!("{what}, in {took} ms")),
-        Err(CallError::Refused { status: 404 }) => {
+        Err(error) => error,
+    };
+    let problem = match (error, look.status) {
+        (CallError::Refused { status }, _) => format!("refuses (status {status})"),
+        (CallError::Unavailable { code, .. }, None) if *code == Code::ServiceTimeout => {
+            "no answer".to_owned()
+        }
+        (CallError::Unavailable { code, .. }, Some(status))
+            if *code == Code::ServiceBrokenAnswer =>
+        {
+            format!("not an answer of its contract (status {status})")
+        }
+        (CallError::Unavailable { .. } | CallError::Abandoned, Some(status)) => {
+            format!("away (status {status})")
+        }
+        (CallError::Unavailable { .. } | CallError::Abandoned, None) => "no connection".to_owned(),
+    };
+    let detail = format!("{problem}, in {took} ms");
+    Item::failure(Area::Services, name, detail).fix(remedy(service, error))
+}
+
+fn remedy(service: Service, error: &CallError) -> String {
+    let (name, section) = names(service);
+    match error {
+        CallError::Refused { status: 404 } => {
             format!("check {section}.url and {section}.path: there is no such path")
         }
-        Err(CallError::Refused { status: 401 | 403 }) => {
+        CallError::Refused { status: 401 | 403 } => {
             format!("let {section}.url be {name} itself, not a gateway that asks who we are")
         }
-        Err(CallError::Refused { .. }) => {
+        CallError::Refused { .. } => {
             format!("look at the log of {name}: it refuses what it is asked")
         }
-        Err(CallError::Unavailable {
-            code: Code::ServiceTimeout,
-            ..
-        }) => {
-            format!(
-                "find out why {name} does not answer within {section}.timeout; its log says more"
-            )
-        }
-        Err(CallError::Unavailable {
-            code: Code::ServiceBrokenAnswer,
-            ..
-        }) => {
+        CallError::Unavailable { code, .. } if *code == Code::ServiceTimeout => format!(
+            "find out why {name} does not answer within {section}.timeout; its log says more"
+        ),
+        CallError::Unavailable { code, .. } if *code == Code::ServiceBrokenAnswer => {
             format!("check {section}.url: what answers there does not speak as {name} does")
         }
-        Err(CallError::Unavailable { .. }) => {
+        CallError::Unavailable { .. } | CallError::Abandoned => {
             format!("check {section}.url, and that {name} is up; its log says more")
         }
-        Err(CallError::Abandoned) => "user-otp check".to_owned(),
-    };
-    let problem = match (&look.result, look.status) {
-        (
-            Err(CallError::Unavailable {
-                code: Code::ServiceUnavailable,
-                ..
-            }),
-            None,
-        ) => "no connection",
-        (
-            Err(CallError::Unavailable {
-                code: Code::ServiceTimeout,
-                ..
-            }),
-            None,
-        ) => "no answer",
-        (
-            Err(CallError::Unavailable {
-                code: Code::ServiceBrokenAnswer,
-                ..
-            }),
-            _,
-        ) => "not an answer of its contract",
-        (Err(CallError::Refused { .. }), _) => "refuses",
-        _ => "away",
-    };
-    Item::failure(
-        Area::Services,
-        name,
-        format!("{problem}{status}, in {took} ms"),
-    )
-    .fix(fix)
+    }
 }
 
 /// Its clock, where it said what it shows.
 pub(super) fn clock<T>(service: Service, look: &Look<T>, config: &Config) -> Option<Item> {
-    /// Half of a slow answer, and what a machine that keeps its time is off.
-    const WELL: Duration = Duration::from_secs(2);
     let (name, _) = names(service);
-    let ahead = look.ahead?;
+    Some(compared(name, look.ahead?, config))
+}
+
+/// The clock of the broker that dated a mark `latest`, which was written between two moments of ours.
+pub(super) fn brokers_clock(
+    latest: EpochMs,
+    from: EpochMs,
+    until: EpochMs,
+    config: &Config,
+) -> Item {
+    let ahead = (latest.0 - until.0).max(0) + (latest.0 - from.0).min(0);
+    compared("broker", ahead, config)
+}
+
+/// There was no mark to compare, or no answer.
+pub(super) fn brokers_clock_unknown() -> Item {
+    let detail = "what its clock says could not be looked at";
+    Item::warning(Area::Clocks, "broker", detail)
+        .fix("compare `date -u` here and on the brokers, then: user-otp check")
+}
+
+/// By how many milliseconds another clock is ahead of ours.
+fn compared(name: &str, ahead: i64, config: &Config) -> Item {
+    /// What a machine that keeps its time may be off, and the way of an answer.
+    const WELL: Duration = Duration::from_secs(2);
     let off = Duration::from_millis(ahead.unsigned_abs());
     if off <= WELL {
-        return Some(Item::ok(Area::Clocks, name, "as ours"));
+        return Item::ok(Area::Clocks, name, "as ours");
     }
     let word = if ahead > 0 { "ahead of" } else { "behind" };
     let detail = format!("{} {word} ours", in_short(off));
     let item = if off > config.request.min_life {
-        Item::failure(
-            Area::Clocks,
-            name,
-            detail + ": deadlines mean something else there",
-        )
+        let detail = detail + ": deadlines mean something else there";
+        Item::failure(Area::Clocks, name, detail)
     } else {
         Item::warning(Area::Clocks, name, detail)
     };
-    Some(item.fix(
+    item.fix(
         "compare `date -u` here and there, and mend the wrong one: timedatectl set-ntp true, or chronyc makestep",
-    ))
+    )
 }
 
 #[cfg(test)]
@@ -216,5 +216,16 @@ mod tests {
             item.map_or(String::new(), |item| item.detail)
                 .starts_with(detail)
         );
+    }
+
+    #[rstest]
+    #[case::while_it_was_written(1_500, "as ours")]
+    #[case::a_little_later(3_500, "as ours")]
+    #[case::ahead(5_000, "3s ahead of ours")]
+    #[case::behind(-6_000, "7s behind ours")]
+    fn a_mark_is_compared_with_when_it_was_written(#[case] latest: i64, #[case] detail: &str) {
+        let config = Config::load(None, []).expect("the defaults are right").0;
+        let item = brokers_clock(EpochMs(latest), EpochMs(1_000), EpochMs(2_000), &config);
+        assert_eq!(item.detail, detail);
     }
 }

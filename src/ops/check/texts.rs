@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn built_in_texts_are_short() {
         assert!(
-            built_in().detail.contains("1 segment(s), GSM-7, 71 places"),
+            built_in().detail.contains("1 segment(s), GSM-7, 69 places"),
             "{:?}",
             built_in()
         );

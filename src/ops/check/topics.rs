@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::item::{Area, Item, Verdict};
+use super::permissions::Account;
 use crate::topics::{self, Difference, Found, Owner, Role, State, dead_letter_shortfall, in_words};
 
 /// Whether what is missing of our own would be created.
@@ -20,8 +21,7 @@ pub(super) enum Creation {
 /// What a verdict needs to know besides the topic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Surroundings<'a> {
-    /// What commands connect to.
-    pub(super) brokers: &'a str,
+    pub(super) account: Account<'a>,
     pub(super) creation: Creation,
     /// How long a request lives.
     pub(super) lifetime: Duration,
@@ -33,41 +33,42 @@ pub(super) fn judge(
     around: &Surroundings<'_>,
 ) -> Item {
     let name = &topic.name;
-    match &topic.state {
+    let readable = found.is_none_or(|found| !found.configs.is_empty());
+    let mut item = match &topic.state {
         State::Missing => missing(topic, around),
-        State::Fine if found.is_none_or(|found| found.configs.is_empty()) => {
-            let detail = format!("{}; its settings may not be read", shape(topic, found));
-            Item::warning(Area::Topics, name, detail).fix(format!(
-                "kafka-acls.sh --bootstrap-server {} --add --allow-principal User:NAME --operation DescribeConfigs \
-                 --topic {name}",
-                around.brokers
-            ))
-        }
+        State::Fine if !readable => Item::warning(Area::Topics, name, shape(topic, found)),
         State::Fine => Item::ok(Area::Topics, name, settings(topic, found)),
         State::Differs(differences) => differs(topic, differences, around),
+    };
+    if !readable {
+        item.detail += "; its settings may not be read";
+        let on = format!("--topic {name}");
+        item = item.fix(around.account.grant(&["DescribeConfigs"], &on));
     }
+    item
 }
 
-/// The dead-letter topic against what the request topic really takes.
+/// The dead-letter topic against what a request topic takes that is larger than listed.
 pub(super) fn shortfall(
     requests: &str,
     dead_letters: &str,
     found: &HashMap<String, Found>,
-    brokers: &str,
+    around: &Surroundings<'_>,
 ) -> Option<Item> {
+    let name = format!("{dead_letters} for {requests}");
     let (requests, letters) = (found.get(requests)?, found.get(dead_letters)?);
     let short = dead_letter_shortfall(requests, letters)?;
     let room: u64 = letters.configs.get("max.message.bytes")?.parse().ok()?;
     let detail = format!(
-        "takes {short} bytes too little for the largest request, which comes without its value"
+        "takes {short} bytes too little for the largest request, whose dead letter comes without its value"
     );
     let setting = format!("max.message.bytes={}", room + short);
-    let item = Item::warning(Area::Topics, dead_letters, detail);
-    Some(item.fix(alter(brokers, dead_letters, &setting)))
+    let fix = alter(around.account.brokers, dead_letters, &setting);
+    Some(Item::warning(Area::Topics, &name, detail).fix(fix))
 }
 
 fn missing(topic: &topics::Item, around: &Surroundings<'_>) -> Item {
-    let create = topic.create_command(around.brokers);
+    let create = topic.create_command(around.account.brokers);
     let name = &topic.name;
     match (topic.spec.owner, topic.spec.role, around.creation) {
         (Owner::Platform, Role::Email, _) => {
@@ -98,7 +99,7 @@ fn differs(topic: &topics::Item, differences: &[Difference], around: &Surroundin
         .unwrap_or(Verdict::Warning);
     let mut item = Item::warning(Area::Topics, &topic.name, said.join("; "));
     item.verdict = verdict;
-    let (name, brokers) = (&topic.name, around.brokers);
+    let (name, brokers) = (&topic.name, around.account.brokers);
     let settings: Vec<String> = differences.iter().filter_map(setting).collect();
     for difference in differences {
         match difference {
@@ -191,7 +192,10 @@ mod tests {
     use crate::topics::{catalog, plan};
 
     const AROUND: Surroundings<'_> = Surroundings {
-        brokers: "kafka:9092",
+        account: Account {
+            brokers: "kafka:9092",
+            user: "user-otp",
+        },
         creation: Creation::AtStart,
         lifetime: Duration::from_secs(300),
     };
@@ -321,7 +325,7 @@ mod tests {
         let large = found(Role::Requests, &[("max.message.bytes", "5000000")]);
         let letters = found(Role::DeadLetters, &[]);
         let all = HashMap::from([("r".to_owned(), large), ("d".to_owned(), letters)]);
-        let item = shortfall("r", "d", &all, "kafka:9092").expect("it is too small");
+        let item = shortfall("r", "d", &all, &AROUND).expect("it is too small");
         assert!(
             item.fix[0].ends_with("max.message.bytes=5065536"),
             "{item:?}"
