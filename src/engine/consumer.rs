@@ -142,7 +142,7 @@ impl<H: Handler> Intake<H> {
                 }
                 None => {
                     if batch.is_empty() && !wait.is_zero() {
-                        self.note_positions();
+                        note_positions(&self.consumer, core);
                     }
                     break;
                 }
@@ -199,24 +199,6 @@ impl<H: Handler> Intake<H> {
             .origin(&record.position.topic)
             .unwrap_or(super::record::Origin::Requests);
         Request::read(record, origin, now, &settings.reading)
-    }
-
-    /// A poll returned nothing and no record is in hand: what lies below the positions is done
-    /// with, markers and compacted records included.
-    fn note_positions(&self) {
-        let Ok(positions) = self.consumer.position() else {
-            return;
-        };
-        let mut shared = self.dispatcher.core.lock();
-        for element in positions.elements() {
-            if let Offset::Offset(position) = element.offset() {
-                let partition = Partition {
-                    topic: element.topic().into(),
-                    number: element.partition(),
-                };
-                shared.state.advance(&partition, position);
-            }
-        }
     }
 
     /// The error does not say which partition's offset is gone: retention, a truncated log, or a
@@ -287,6 +269,7 @@ impl<H: Handler> Intake<H> {
                     match anew {
                         Ok(()) => {
                             core.take_in(partition, tracker);
+                            note_positions(&self.consumer, core);
                             self.dispatcher.note(Note::Assigned);
                         }
                         Err(error) => {
@@ -353,6 +336,24 @@ impl Core {
         shared
             .tokens
             .insert(epoch, tokio_util::sync::CancellationToken::new());
+    }
+}
+
+/// Nothing that was polled is unknown to the state: what lies below the positions is done with or known,
+/// markers and compacted records included. A partition that was just assigned has no position, unless the
+/// library has not yet let go of what it had of an earlier assignment.
+fn note_positions(consumer: &Consumer, core: &Core) {
+    let Ok(positions) = consumer.position() else {
+        return;
+    };
+    let mut shared = core.lock();
+    for element in positions.elements() {
+        let partition = Partition {
+            topic: element.topic().into(),
+            number: element.partition(),
+        };
+        let position = start::number(element.offset());
+        shared.state.position(&partition, position);
     }
 }
 
@@ -449,6 +450,7 @@ impl Callbacks {
         started
             .into_iter()
             .for_each(|(partition, tracker)| self.core.take_in(partition, tracker));
+        note_positions(consumer, &self.core);
         // The start is committed at once, so that what arrives while we are away is ours.
         let _ = self.notes.send(Note::Assigned);
         let now = self.core.lock().state.partitions().len();

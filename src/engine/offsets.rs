@@ -34,8 +34,8 @@ pub struct Tracker {
     inherited: RangeSet<i64>,
     /// Below it, old records are skipped; see [`Tracker::was_there_before`].
     until: Option<i64>,
-    /// Whether anything was delivered yet.
-    started: bool,
+    /// Whether the consumer's position is this assignment's: something was delivered, or there was none yet.
+    positioned: bool,
 }
 
 impl Tracker {
@@ -48,7 +48,7 @@ impl Tracker {
             latest: None,
             inherited: tag.finished.iter().cloned().collect(),
             until: tag.until,
-            started: false,
+            positioned: false,
         }
     }
 
@@ -69,7 +69,7 @@ impl Tracker {
             return Delivery::Finished;
         }
         let finished = self.inherited.contains(&offset);
-        self.started = true;
+        self.positioned = true;
         self.latest = time.or(self.latest);
         self.advance(offset + 1);
         if finished {
@@ -79,10 +79,16 @@ impl Tracker {
         Delivery::Unfinished
     }
 
+    /// Notes that the consumer has no position yet: the next one that it has is this assignment's.
+    pub fn has_no_position(&mut self) {
+        self.positioned = true;
+    }
+
     /// Notes that all below `position` was delivered or is no record; never goes back. Before the
-    /// first delivery it does nothing: the consumer's position may be an earlier assignment's then.
+    /// first delivery, and where there always was one, it does nothing: the consumer's position may be an
+    /// earlier assignment's then.
     pub fn advance(&mut self, position: i64) {
-        if self.started && position > self.next {
+        if self.positioned && position > self.next {
             self.next = position;
             self.inherited.remove(i64::MIN..position);
         }
@@ -232,6 +238,15 @@ mod tests {
         let mut tracker = Tracker::from_tag(&tag(50, &[60..70]));
         tracker.advance(101);
         assert_eq!(tracker.tag_after(&none()), tag(50, &[60..70]));
+    }
+
+    #[test]
+    fn where_there_was_no_position_the_next_one_counts_without_a_delivery() {
+        let mut tracker = Tracker::from_tag(&tag(50, &[]));
+        tracker.has_no_position();
+        assert_eq!(tracker.commit_point(), 50);
+        tracker.advance(53);
+        assert_eq!(tracker.commit_point(), 53);
     }
 
     #[test]

@@ -457,13 +457,16 @@ impl State {
         }
     }
 
-    /// A poll returned nothing, and the position of `partition` was `position` then. Where nothing
-    /// is taken in any more it says nothing: what was polled since is not in the tracker.
-    pub fn advance(&mut self, partition: &Partition, position: i64) {
-        if let Some(assigned) = self.assigned.get_mut(partition)
-            && !assigned.leaving
-        {
-            assigned.tracker.advance(position);
+    /// A poll returned nothing, and the position of `partition` was `position` then; none: the consumer has none
+    /// yet. Where nothing is taken in any more it says nothing: what was polled since is not in the tracker.
+    pub fn position(&mut self, partition: &Partition, position: Option<i64>) {
+        let assigned = self.assigned.get_mut(partition);
+        let Some(assigned) = assigned.filter(|assigned| !assigned.leaving) else {
+            return;
+        };
+        match position {
+            Some(position) => assigned.tracker.advance(position),
+            None => assigned.tracker.has_no_position(),
         }
     }
 

@@ -272,3 +272,22 @@ fn ids_of(ranges: &[std::ops::Range<u32>]) -> Vec<String> {
     all.sort();
     all
 }
+
+/// What monitors see as lag is zero, also where nothing but the marks of transactions has come.
+#[test]
+fn what_was_aborted_while_nobody_ran_leaves_no_lag() {
+    let world = World::new();
+    let mut process = world.start("a");
+    world.assert_works("9876533001", "before");
+    world.wait_for_no_lag();
+    assert!(process.terminate().success(), "it ends in order");
+    for partition in [0, 1] {
+        let topic = &world.topics.requests;
+        let aborted = world.kafka.open_records(topic, partition, &["aborted"]);
+        aborted.abort();
+    }
+    let _process = world.start("b");
+    world.wait_for_no_lag();
+    world.assert_works("9876533002", "after");
+    world.wait_for_no_lag();
+}

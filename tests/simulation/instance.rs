@@ -307,7 +307,11 @@ impl Instance {
             self.positions
                 .insert(partition.clone(), tracker.commit_point());
             self.paused.remove(&partition);
-            self.state.assign(partition, origin, tracker);
+            self.state.assign(partition.clone(), origin, tracker);
+            // Or the library still has one of an earlier assignment.
+            if world.random.chance(50) {
+                self.state.position(&partition, None);
+            }
             self.committer.assigned = true;
         }
     }
@@ -387,7 +391,7 @@ impl Instance {
         }
         if self.in_hand.is_empty() {
             for (partition, position) in &self.positions {
-                self.state.advance(partition, *position);
+                self.state.position(partition, Some(*position));
             }
         }
     }
