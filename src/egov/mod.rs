@@ -239,6 +239,17 @@ impl Service {
         }
     }
 
+    /// What the platform calls it.
+    #[must_use]
+    pub fn platform_name(self) -> &'static str {
+        match self {
+            Self::Users => "egov-user",
+            Self::Otp => "egov-otp",
+            Self::Texts => "egov-localization",
+            Self::Rules => "egov-mdms",
+        }
+    }
+
     /// The service with this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {

@@ -122,6 +122,35 @@ impl Filter {
         })
     }
 
+    /// As it was typed, without numbers.
+    #[must_use]
+    pub fn typed(&self) -> Vec<String> {
+        let typed = |moment: Option<Moment>| moment.map(|moment| moment.to_string());
+        let words = self.words(typed(self.since), typed(self.until)).into_iter();
+        let older = self.older_than.map(|age| format!("older-than {age:?}"));
+        let words = words.map(|(name, value)| format!("{name} {value}"));
+        words.chain(older).collect()
+    }
+
+    fn words(&self, since: Option<String>, until: Option<String>) -> Vec<(&'static str, String)> {
+        let mut words: Vec<(&str, String)> = Vec::new();
+        words.extend(self.tenant.iter().map(|one| ("tenant", one.to_string())));
+        words.extend(self.kind.iter().map(|one| ("type", one.as_str().into())));
+        let dispositions = self.disposition.iter();
+        words.extend(dispositions.map(|one| ("disposition", one.as_str().into())));
+        words.extend(self.code.iter().map(|one| ("code", one.as_str().into())));
+        words.extend(self.stage.iter().map(|one| ("stage", one.as_str().into())));
+        words.extend(since.map(|at| ("since", at)));
+        words.extend(until.map(|at| ("until", at)));
+        words.extend(self.event_id.iter().map(|id| ("event-id", id.clone())));
+        let partitions = self.partition.iter();
+        words.extend(partitions.map(|one| ("partition", one.to_string())));
+        words.extend(self.offset.map(|one| ("offset", one.to_string())));
+        words.extend(self.mobile.as_ref().map(|_| ("mobile", "-".to_owned())));
+        words.extend(self.limit.map(|one| ("limit", one.to_string())));
+        words
+    }
+
     /// Fixes its times, and the numbers that it is about.
     #[must_use]
     pub fn at(&self, now: EpochMs, numbers: Option<Numbers>) -> Selection<'_> {
@@ -215,28 +244,8 @@ impl Selection<'_> {
     /// As it would be typed to select the same again; of numbers, that there are some.
     #[must_use]
     pub fn words(&self) -> Vec<(&'static str, String)> {
-        let filter = self.filter;
-        let mut words: Vec<(&str, String)> = Vec::new();
-        words.extend(filter.tenant.iter().map(|one| ("tenant", one.to_string())));
-        words.extend(filter.kind.iter().map(|one| ("type", one.as_str().into())));
-        let dispositions = filter.disposition.iter();
-        words.extend(dispositions.map(|one| ("disposition", one.as_str().into())));
-        words.extend(filter.code.iter().map(|one| ("code", one.as_str().into())));
-        words.extend(
-            filter
-                .stage
-                .iter()
-                .map(|one| ("stage", one.as_str().into())),
-        );
-        words.extend(self.since.map(|at| ("since", rfc3339_exact(at))));
-        words.extend(self.until.map(|at| ("until", rfc3339_exact(at))));
-        words.extend(filter.event_id.iter().map(|id| ("event-id", id.clone())));
-        let partitions = filter.partition.iter();
-        words.extend(partitions.map(|one| ("partition", one.to_string())));
-        words.extend(filter.offset.map(|one| ("offset", one.to_string())));
-        words.extend(self.numbers.as_ref().map(|_| ("mobile", "-".to_owned())));
-        words.extend(filter.limit.map(|one| ("limit", one.to_string())));
-        words
+        let exact = |at: Option<EpochMs>| at.map(rfc3339_exact);
+        self.filter.words(exact(self.since), exact(self.until))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Times as operators type and read them. What is shown is in UTC, and says so.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,6 +29,16 @@ impl Moment {
         match self {
             Self::At(at) => at,
             Self::Ago(ago) => now.minus(ago),
+        }
+    }
+}
+
+/// As it is typed.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(at) => f.write_str(&rfc3339_exact(*at)),
+            Self::Ago(ago) => humantime::format_duration(*ago).fmt(f),
         }
     }
 }

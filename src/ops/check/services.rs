@@ -12,12 +12,13 @@ use crate::outcome::Code;
 
 /// The platform's name, and our section of settings.
 fn names(service: Service) -> (&'static str, &'static str) {
-    match service {
-        Service::Users => ("egov-user", "users"),
-        Service::Otp => ("egov-otp", "otp"),
-        Service::Texts => ("egov-localization", "localization"),
-        Service::Rules => ("egov-mdms", "mdms"),
-    }
+    let section = match service {
+        Service::Users => "users",
+        Service::Otp => "otp",
+        Service::Texts => "localization",
+        Service::Rules => "mdms",
+    };
+    (service.platform_name(), section)
 }
 
 /// A service that is not configured.

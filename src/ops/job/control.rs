@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::engine::jobs::Steps;
 use crate::engine::window::Tail;
 use crate::ops::moment::rfc3339;
-use crate::ops::shown::{Lean, Output, table};
+use crate::ops::shown::{Lean, Output, harmless, table};
 use crate::ops::terminal::Terminal;
 
 /// What is to be done.
@@ -153,8 +153,8 @@ fn list(jobs: &Jobs, output: Output, terminal: &mut Terminal<'_>) -> anyhow::Res
                 ("PLANNED", Lean::Right),
                 ("BEGAN", Lean::Left),
                 ("FROM", Lean::Left),
-                ("BY", Lean::Left),
                 ("REASON", Lean::Left),
+                ("BY", Lean::Left),
             ];
             write!(terminal.out, "{}", table(&columns, &rows, terminal.paint))?;
         }
@@ -177,8 +177,8 @@ fn row(listed: &Listed<'_>) -> Vec<String> {
         job.counts.sent.to_string(),
         job.planned.to_string(),
         rfc3339(EpochMs(job.started_at_ms)),
-        job.file.as_ref().unwrap_or(&job.source).clone(),
-        job.by.clone(),
-        crate::ops::shown::harmless(&job.reason),
+        harmless(job.file.as_ref().unwrap_or(&job.source)),
+        harmless(&job.reason),
+        harmless(&job.by),
     ]
 }

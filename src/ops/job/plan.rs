@@ -62,7 +62,9 @@ impl Plan {
         for sample in &self.sample {
             lines.push(format!("            as {}", sample.sentence()));
         }
-        lines.push(self.pace());
+        if self.to_send > 0 {
+            lines.push(self.pace());
+        }
         lines.join("\n") + "\n"
     }
 

@@ -85,6 +85,8 @@ struct About<'a> {
     kind: Kind,
     topic: &'a str,
     selection: Selection<'a>,
+    /// The filter as it was typed: the plan and its execution have the same.
+    typed: Vec<String>,
     rules: Rules<'a>,
     read: fn(Record) -> Letter,
     ignore_health: bool,
@@ -184,6 +186,7 @@ impl Redrive {
                 limit: selection.limit(),
             },
             selection,
+            typed: self.filter.typed(),
             read: Letter::new,
             ignore_health: self.again.ignore_health,
             sending: &self.sending,
@@ -221,6 +224,8 @@ impl Replay {
     }
 
     fn about<'a>(&'a self, selection: Selection<'a>, read: fn(Record) -> Letter) -> About<'a> {
+        let mut typed = self.filter.typed();
+        typed.extend([self.from.to_string(), self.to.to_string()]);
         About {
             kind: Kind::Replay,
             topic: &self.topic,
@@ -233,6 +238,7 @@ impl Replay {
                 limit: selection.limit(),
             },
             selection,
+            typed,
             read,
             ignore_health: self.again.ignore_health,
             sending: &self.sending,
@@ -282,8 +288,9 @@ impl Worker<'_> {
             .collect();
         let (choice, looked_at) = self.choose(window, about)?;
         let words = about.words();
-        let points: Vec<String> = ends.iter().map(|end| format!("{end:?}")).collect();
-        let parts = words.iter().chain(&points).map(String::as_str);
+        let mut about_what = about.typed.clone();
+        about_what.extend(ends.iter().map(|end| format!("{end:?}")));
+        let parts = about_what.iter().map(String::as_str);
         let parts: Vec<&str> = std::iter::once(about.topic).chain(parts).collect();
         let pace = about.sending.pace();
         let mut id = id_of(about.kind, &parts);
@@ -339,6 +346,7 @@ impl Worker<'_> {
                 ..about.rules
             },
             selection: about.selection.clone(),
+            typed: Vec::new(),
             ..*about
         };
         let ends = left(&record.ends, &BTreeMap::new());
@@ -369,7 +377,7 @@ impl Worker<'_> {
         };
         let told = format!(
             "{}, at which some of them failed, is still away: `user-otp check` says more",
-            service.as_str()
+            service.platform_name()
         );
         if execute {
             bail!("{told}. Send when it is back, or anyway with --ignore-health");

@@ -175,6 +175,13 @@ impl Case {
     case.outcome(first, "superseded", "", START);
     case.served(second, "000001");
 }, &[])]
+#[case::superseded_by_a_copy(|case: &mut Case| {
+    let (first, second) = (case.published(Expect::Sms), case.published(Expect::Sms));
+    (0..2).for_each(|_| { case.read(Role::Request, second, START, ""); });
+    case.outcome(first, "superseded", "", START);
+    case.served(second, "000001");
+    case.outcome(second, "superseded", "", START);
+}, &[])]
 #[case::superseded_by_nobody(|case: &mut Case| {
     let id = case.published(Expect::Sms);
     case.outcome(id, "superseded", "", START);
