@@ -279,6 +279,7 @@ mod tests {
             },
             email: None,
             code: None,
+            probe: None,
         })
     }
 

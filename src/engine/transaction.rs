@@ -327,10 +327,13 @@ impl Committer {
         self.core.metrics.transaction(Door::Stream, end, took);
     }
 
-    /// Counts what is committed for good.
+    /// Counts what is committed for good, and tells who waits for that.
     fn count(&self, finished: &[Finished]) {
         let now = self.core.clock.now();
         for Finished { group, outcome, .. } in finished {
+            if let Outcome::Published(published) = outcome {
+                published.committed();
+            }
             let envelope = &group.published().request.envelope;
             let age = envelope.received.age(now);
             self.core.metrics.finished(envelope.door, outcome, age);
