@@ -46,6 +46,9 @@ use crate::outcome::{Failure, Outcome, Stage};
 
 mod undelivered;
 
+#[cfg(test)]
+mod tests;
+
 /// What the committer is told.
 pub(crate) enum Note {
     /// A request has its result.
