@@ -19,7 +19,7 @@ use crate::domain::request::{OtpRequest, Submission};
 use crate::domain::secret::Otp;
 use crate::domain::tenant::Tenancy;
 use crate::egov::{AtFloor, Call, CallError, Queue, Services, TextsFor};
-use crate::known_topics::KnownTopics;
+use crate::known_topics::{Gate, KnownTopics, Probe};
 use crate::limits::{Charge, Limits};
 use crate::messages;
 use crate::notification::{self, Sms};
@@ -188,28 +188,41 @@ impl OtpHandler {
         let recipients = decide(&request, user.as_ref())
             .map_err(|rejection| with(Outcome::Rejected(rejection)))?;
         let texts = texts.map_err(at(Stage::Texts))?;
-        if self.topics.is_away(&sms_topic) {
-            Box::pin(self.wait_for_topic(&sms_topic, call)).await?;
-        }
+        let probe = if self.topics.is_away(&sms_topic) {
+            Box::pin(self.wait_for_topic(&sms_topic, call)).await?
+        } else {
+            None
+        };
         self.look_at_the_deadline(call)?;
         let otp = self
             .services
             .create_otp(&request, call)
             .await
             .map_err(at(Stage::Otp))?;
-        Ok(self.compose(&request, &recipients, &texts, &otp, sms_topic))
+        Ok(Published {
+            probe,
+            ..self.compose(&request, &recipients, &texts, &otp, sms_topic)
+        })
     }
 
-    /// No OTP is created for an SMS that its topic would not take.
-    async fn wait_for_topic(&self, topic: &str, call: &Call<'_>) -> Result<(), Ended> {
-        match call.at_floor {
-            AtFloor::Leave => return Err(with(Outcome::Retried(Setback::TOPIC_AWAY))),
-            AtFloor::Wait => {}
+    /// No OTP is created for an SMS that its topic would not take, but for the one that finds out.
+    async fn wait_for_topic(
+        &self,
+        topic: &str,
+        call: &Call<'_>,
+    ) -> Result<Option<Box<Probe>>, Ended> {
+        match (self.topics.gate(topic), call.at_floor) {
+            (Gate::Open, _) => return Ok(None),
+            (Gate::Probe(probe), _) => return Ok(Some(probe)),
+            (Gate::Closed, AtFloor::Leave) => {
+                return Err(with(Outcome::Retried(Setback::TOPIC_AWAY)));
+            }
+            (Gate::Closed, AtFloor::Wait) => {}
         }
         tokio::select! {
             biased;
             () = call.stop.cancelled() => Err(Ended::Abandoned),
-            () = self.topics.back(topic) => Ok(()),
+            probe = self.topics.back(topic) => Ok(probe),
             () = tokio::time::sleep(call.deadline.left(self.clock.now())) => {
                 Err(with(Outcome::DeadLettered(Setback::TOPIC_AWAY.expired())))
             }
@@ -250,7 +263,12 @@ impl OtpHandler {
                 code = Some(Code::EmailTopicMissing);
             }
         }
-        Published { sms, email, code }
+        Published {
+            sms,
+            email,
+            code,
+            probe: None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::rejection::Rejection;
+use crate::known_topics::Probe;
 use crate::notification::{Notification, Sms};
 
 /// What one try of a request came to. All but [`Outcome::Retried`] are final.
@@ -31,6 +32,8 @@ pub struct Published {
     pub email: Option<Notification>,
     /// What was left out, if anything was.
     pub code: Option<Code>,
+    /// Where it finds out for others whether the SMS topic takes records again.
+    pub probe: Option<Box<Probe>>,
 }
 
 impl Published {
@@ -40,6 +43,13 @@ impl Published {
         self.email
             .as_ref()
             .is_some_and(|email| email.topic == topic)
+    }
+
+    /// Its records are committed.
+    pub fn committed(&self) {
+        if let Some(probe) = &self.probe {
+            probe.taken();
+        }
     }
 
     /// Lets the SMS go alone: the email's topic is away.

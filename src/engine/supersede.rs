@@ -159,7 +159,7 @@ fn is_same(head: &Request, other: &Request) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashMap;
 
     use rstest::rstest;
@@ -172,33 +172,26 @@ mod tests {
     use crate::notification::Sms;
     use crate::outcome::{Code, Published, Stage};
 
-    const NOW: EpochMs = EpochMs(10_000_000);
-    const AFTER: Duration = Duration::from_secs(2);
+    pub(in crate::engine) const NOW: EpochMs = EpochMs(10_000_000);
+    pub(in crate::engine) const AFTER: Duration = Duration::from_secs(2);
     /// Longer ago than that.
-    const LATE: i64 = NOW.0 - 2_001;
-    const LIFETIME: Duration = Duration::from_secs(300);
-    const SAME: &str = r#"{"otp":{"mobileNumber":"9876543210","tenantId":"pb","type":"login"}}"#;
+    pub(in crate::engine) const LATE: i64 = NOW.0 - 2_001;
+    pub(in crate::engine) const LIFETIME: Duration = Duration::from_secs(300);
+    pub(in crate::engine) const SAME: &str =
+        r#"{"otp":{"mobileNumber":"9876543210","tenantId":"pb","type":"login"}}"#;
 
     /// A lane whose head is being handled, on one partition.
-    struct Lane {
-        state: State,
-        partition: Partition,
+    pub(in crate::engine) struct Lane {
+        pub(in crate::engine) state: State,
+        pub(in crate::engine) partition: Partition,
         head: Option<Ticket>,
         offsets: i64,
     }
 
     impl Lane {
-        fn new() -> Self {
-            let bounds = Bounds {
-                window: 100,
-                window_bytes: 100_000,
-                lane: 100,
-                jobs: 100,
-                parked: 100,
-                lifetime: LIFETIME,
-            };
+        pub(in crate::engine) fn new() -> Self {
             let mut lane = Self {
-                state: State::new(bounds),
+                state: State::new(bounds()),
                 partition: partition(0),
                 head: None,
                 offsets: 0,
@@ -219,7 +212,7 @@ mod tests {
         }
 
         /// A request of this time.
-        fn ask(&mut self, value: &str, time: i64, deadline: Option<i64>) {
+        pub(in crate::engine) fn ask(&mut self, value: &str, time: i64, deadline: Option<i64>) {
             let (number, offset) = (self.partition.number, self.offsets);
             self.offsets += 1;
             let time = Some(EpochMs(time));
@@ -253,9 +246,20 @@ mod tests {
             }
         }
 
-        fn gather(&mut self, after: Duration) -> Group {
+        pub(in crate::engine) fn gather(&mut self, after: Duration) -> Group {
             let head = self.head.take().expect("a head");
             Group::gather(head, &mut self.state, after, NOW)
+        }
+    }
+
+    pub(in crate::engine) fn bounds() -> Bounds {
+        Bounds {
+            window: 100,
+            window_bytes: 100_000,
+            lane: 100,
+            jobs: 100,
+            parked: 100,
+            lifetime: LIFETIME,
         }
     }
 
@@ -266,7 +270,7 @@ mod tests {
         }
     }
 
-    fn published(expires: EpochMs) -> Outcome {
+    pub(in crate::engine) fn published(expires: EpochMs) -> Outcome {
         use crate::domain::contact::MobileNumber;
         Outcome::Published(Published {
             sms: Sms {
@@ -279,11 +283,12 @@ mod tests {
             },
             email: None,
             code: None,
+            probe: None,
         })
     }
 
     /// Topic, offset of the request, and a word of the value of each record.
-    fn shown(records: &[Outgoing], word: &str) -> Vec<String> {
+    pub(in crate::engine) fn shown(records: &[Outgoing], word: &str) -> Vec<String> {
         let show = |record: &Outgoing| {
             let id = &record.headers[0].value.clone().unwrap_or_default();
             let id = String::from_utf8_lossy(id).into_owned();

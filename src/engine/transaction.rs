@@ -46,6 +46,9 @@ use crate::outcome::{Failure, Outcome, Stage};
 
 mod undelivered;
 
+#[cfg(test)]
+mod tests;
+
 /// What the committer is told.
 pub(crate) enum Note {
     /// A request has its result.
@@ -327,10 +330,13 @@ impl Committer {
         self.core.metrics.transaction(Door::Stream, end, took);
     }
 
-    /// Counts what is committed for good.
+    /// Counts what is committed for good, and tells who waits for that.
     fn count(&self, finished: &[Finished]) {
         let now = self.core.clock.now();
         for Finished { group, outcome, .. } in finished {
+            if let Outcome::Published(published) = outcome {
+                published.committed();
+            }
             let envelope = &group.published().request.envelope;
             let age = envelope.received.age(now);
             self.core.metrics.finished(envelope.door, outcome, age);

@@ -1,11 +1,14 @@
 //! Topics that take no records: what is for them waits, spends no try, and everything else goes on.
 
+use user_otp::egov::Service;
+use user_otp::egov::standin::{Behaviour, Fault};
+
 use crate::failures::find;
 use crate::kafka::{Draft, wait_until};
 use crate::management::{health, trouble};
 use crate::process::Process;
 use crate::request::Request;
-use crate::world::{Setup, TIERS, World};
+use crate::world::{Setup, TIERS, World, now};
 
 fn delete_sms_topic(world: &World) {
     world.kafka.delete_topics(&[&world.topics.sms]);
@@ -111,6 +114,64 @@ fn what_waits_for_the_sms_topic_expires_at_its_deadline_and_not_before() {
     world.wait_for_no_lag();
     world.kafka.create_topic(&world.topics.sms, 2, &[]);
     world.assert_works("9876573002", "after");
+}
+
+/// Requests of ten people, and records of theirs that have this long to live, in milliseconds.
+fn ten_with(left: i64, first: usize) -> (Vec<Request>, Vec<Draft>) {
+    let deadline = (now() + left).to_string();
+    let requests: Vec<_> = (first..first + 10)
+        .map(|number| Request::register(&format!("98765{number:05}")).id(format!("n-{number}")))
+        .collect();
+    let drafts = requests.iter().map(Request::draft);
+    let drafts = drafts.map(|draft| draft.header("otp-deadline-ms", deadline.clone()));
+    let drafts = drafts.collect();
+    (requests, drafts)
+}
+
+#[test]
+fn when_nothing_is_left_to_try_with_one_request_finds_out_for_all() {
+    let world = World::with(
+        Setup::default()
+            .set("REQUEST__LIFETIME", "8s")
+            .set("REQUEST__MIN_LIFE", "1s"),
+    );
+    let process = world.start("a");
+    delete_sms_topic(&world);
+    let first = wait_until_away(&world, &process);
+    // The first that try find out nothing: others go on instead.
+    let refused = Behaviour::failing(Fault::status(403)).times(3);
+    world.egov.set(Service::Otp, refused);
+    let calls = world.egov.calls(Service::Otp);
+    // What was handed over says its deadline itself.
+    let (short, mut drafts) = ten_with(13_000, 75_000);
+    let (long, more) = ten_with(300_000, 75_100);
+    drafts.extend(more);
+    world.kafka.publish_all(&world.topics.accepted, &drafts);
+    let created = |requests: &[Request]| -> Vec<usize> {
+        let otps = |request: &Request| world.egov.otp_of(&request.mobile).len();
+        requests.iter().map(otps).collect()
+    };
+    let sum = |requests: &[Request]| created(requests).iter().sum::<usize>();
+    for request in &short {
+        let id = request.event_id.as_deref().expect("it has one");
+        assert_eq!(world.wait_for_outcome(id).word("outcome"), "dead-lettered");
+    }
+    wait_until("one of the others tries", || sum(&long) == 1);
+    assert!(sum(&short) <= 1, "{:?}", created(&short));
+    let tried = world.egov.calls(Service::Otp) - calls;
+    assert!((4..=5).contains(&tried), "{tried} calls");
+    assert_eq!(health(&process, "/health/ready").0, 503);
+
+    world.kafka.create_topic(&world.topics.sms, 2, &[]);
+    let outcomes = world.wait_for_outcomes(first + 20);
+    let count = |end: &str| {
+        let ends = outcomes.iter().filter(|outcome| outcome.summary() == end);
+        ends.count()
+    };
+    assert_eq!(count("dead-lettered/refused/service-refused/otp"), 3);
+    assert_eq!(world.sms().len(), sum(&long), "each was created once");
+    assert_eq!(tries_spent(&world), 0);
+    world.wait_for_no_lag();
 }
 
 #[test]

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault};
 
 use crate::kafka::{wait_for, wait_until};
-use crate::management::Scrape;
+use crate::management::{Scrape, health};
 use crate::process::Process;
 use crate::request::Request;
-use crate::world::{Setup, World, now};
+use crate::world::{Setup, Topics, World, now};
 
 const AFTER: &str = "2s";
 const AFTER_MS: i64 = 2_000;
@@ -235,19 +236,28 @@ fn a_kill_in_the_middle_changes_nothing() {
     assert!(!seen[0].text().contains(&otps[0]) || otps[0] == otps[1]);
 }
 
+fn delete_topic(world: &World, topic: &str) {
+    world.kafka.delete_topics(&[topic]);
+    wait_until("the topic is gone", || {
+        world.kafka.partitions(topic).is_empty()
+    });
+}
+
 /// The OTP is there, and its SMS cannot be written: they wait together.
 #[test]
 fn where_the_sms_topic_is_away_they_wait_together() {
     let world = World::with(setup());
     let process = world.start("a");
-    let slow = Behaviour::slow(Duration::from_secs(3));
+    let slow = Behaviour::slow(Duration::from_secs(5));
     world.egov.set(Service::Otp, slow);
     world.requests(&six("9876530041", "same"));
     let_it_wait(&process, 6);
-    world.kafka.delete_topics(&[&world.topics.sms]);
-    wait_until("the OTP is created", || {
-        world.egov.otp_of("9876530041").len() == 1
+    delete_topic(&world, &world.topics.sms);
+    wait_until("they are put aside", || {
+        health(&process, "/health/ready").0 == 503
     });
+    assert_eq!(world.egov.otp_of("9876530041").len(), 1);
+    assert_eq!(world.outcomes().len(), 0);
     world.kafka.create_topic(&world.topics.sms, 2, &[]);
     world.wait_for_outcomes(6);
     world.wait_for_no_lag();
@@ -255,9 +265,19 @@ fn where_the_sms_topic_is_away_they_wait_together() {
     assert_eq!(sent(&world, "same"), ["same-5"]);
 }
 
-/// Its transaction is repeated until the last of their deadlines has passed.
-#[test]
-fn a_group_that_comes_too_late_expires_one_by_one() {
+fn outcomes(topics: &Topics) -> &String {
+    &topics.outcomes
+}
+
+fn sms(topics: &Topics) -> &String {
+    &topics.sms
+}
+
+/// It waits for a topic until the last of their deadlines has passed.
+#[rstest]
+#[case::outcomes(outcomes)]
+#[case::sms(sms)]
+fn a_group_that_comes_too_late_expires_one_by_one(#[case] topic: fn(&Topics) -> &String) {
     let world = World::with(
         setup()
             .set("REQUEST__LIFETIME", "8s")
@@ -269,12 +289,13 @@ fn a_group_that_comes_too_late_expires_one_by_one() {
     let sent_at = now();
     world.requests(&six("9876530051", "same"));
     let_it_wait(&process, 6);
-    world.kafka.delete_topics(&[&world.topics.outcomes]);
+    let topic = topic(&world.topics);
+    delete_topic(&world, topic);
     wait_until("the OTP is created", || {
         world.egov.otp_of("9876530051").len() == 1
     });
     wait_until("they are too late", || now() > sent_at + 9_000);
-    world.kafka.create_topic(&world.topics.outcomes, 2, &[]);
+    world.kafka.create_topic(topic, 2, &[]);
     world.wait_for_outcomes(6);
     assert_eq!(
         ends(&world, "same"),

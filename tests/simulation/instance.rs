@@ -582,6 +582,7 @@ fn outcome(request: &Request, world: &mut World) -> Outcome {
             },
             email: None,
             code: None,
+            probe: None,
         }),
         75..85 => Outcome::Rejected(Rejection::UnknownNumber),
         85..90 => Outcome::DeadLettered(Failure {

@@ -284,11 +284,12 @@ impl Committer {
         *self.shared.opened.lock() = None;
     }
 
-    /// Counts what is committed for good.
+    /// Counts what is committed for good, and tells who waits for that.
     fn count(&self, entry: &Entry, now: EpochMs) {
         let metrics = &self.shared.metrics;
         match &entry.content {
             Content::Published(published) => {
+                published.committed();
                 let age = entry.visit.received.age(now);
                 metrics.published(Door::Http, published.code, age);
             }

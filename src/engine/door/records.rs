@@ -208,6 +208,7 @@ mod tests {
             sms,
             email: Some(email),
             code: None,
+            probe: None,
         });
         let ids = "otp-event-id=8f14e45f traceparent=00-1 x-correlation-id=c-1";
         assert_eq!(

@@ -69,6 +69,7 @@ impl World {
             sms: sms(key, "text"),
             email: Some(message("email", key)),
             code: None,
+            probe: None,
         };
         self.submit(key, Content::Published(published))
     }
@@ -223,6 +224,7 @@ async fn a_record_that_its_topic_never_takes_fails_alone() {
         sms: sms("large", &"x".repeat(5_000)),
         email: None,
         code: None,
+        probe: None,
     });
     let mut large = world.submit("large", large);
     let mut small = world.publish("small");

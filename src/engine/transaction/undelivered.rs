@@ -151,7 +151,11 @@ impl Committer {
         }
         self.requeue(late);
         for topic in self.aside.forget_empty() {
-            self.core.topics.takes(&topic);
+            if self.core.settings.only_sms_topic.as_ref() == Some(&topic) {
+                self.core.topics.is_untried(&topic);
+            } else {
+                self.core.topics.takes(&topic);
+            }
         }
         let (topic, finished) = self.aside.take_due(now)?;
         self.trying = Some(topic);
