@@ -168,7 +168,8 @@ impl Load {
         let now = user_otp::clock::Clock::system().now().0;
         let failed = now.to_string();
         for number in 0..count {
-            let source = format!("{}-0-{number}", self.requests);
+            // Of no partition that there is: nothing else speaks against them.
+            let source = format!("{}-99-{number}", self.requests);
             let headers = [
                 ("otp-event-id", source.as_str()),
                 ("otp-source", &source),

@@ -483,9 +483,15 @@ impl State {
                     bound.saturating_sub(1)
                 }
             };
+            // What was fetched ahead is fetched again after a pause, which takes 100 ms: there is work left for
+            // those.
+            let share_of_jobs = match assigned.held {
+                true => bounds.jobs * 3 / 4,
+                false => bounds.jobs.saturating_sub(1),
+            };
             let hold = !assigned.tracker.has_room(fill)
                 || assigned.parked > share(bounds.parked)
-                || (assigned.origin == Origin::Jobs && jobs > share(bounds.jobs));
+                || (assigned.origin == Origin::Jobs && jobs > share_of_jobs);
             if hold != assigned.held {
                 assigned.held = hold;
                 changes.push((partition.clone(), hold));

@@ -1,5 +1,4 @@
-//! Which of the records that a job is about it sends, and why not the others. All that is kept of one is
-//! three hashes' worth: a million take 30 MB.
+//! Which of the records that a job is about it sends, and why not the others. Of each it keeps 32 bytes.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -156,21 +155,26 @@ const KEPT: usize = 64;
 /// a million, two are alike once in 37 million times.
 pub(super) struct Candidates {
     hasher: RandomState,
-    /// The hash of where the request was first.
-    source: Vec<u64>,
-    /// The hash of who asks for what; 0: it cannot be read.
-    person: Vec<u64>,
-    /// Partition and offset.
-    place: Vec<u64>,
-    /// When it was written, or failed, in seconds.
-    at: Vec<u32>,
-    /// The indices by source, once all are there.
-    by_source: Vec<u32>,
-    skipped: Vec<Option<Skip>>,
+    /// Sorted by source once all are there.
+    all: Vec<Candidate>,
     samples: Vec<(u64, Sample)>,
     counts: BTreeMap<Skip, u64>,
     stages: Vec<Stage>,
     matched: u64,
+}
+
+/// 32 bytes of a record: of a million this is most of what a plan needs.
+#[derive(Clone, Copy)]
+struct Candidate {
+    /// The hash of where the request was first.
+    source: u64,
+    /// The hash of who asks for what; 0: it cannot be read.
+    person: u64,
+    /// Partition and offset.
+    place: u64,
+    /// When it was written, or failed, in seconds.
+    at: u32,
+    skip: Option<Skip>,
 }
 
 /// What a look through the records came to.
@@ -213,18 +217,17 @@ fn seconds(at: EpochMs) -> u32 {
     u32::try_from(at.0.div_euclid(1_000)).unwrap_or(0)
 }
 
+/// Memory is set aside for so many at once, and only used as they come: growing would need both.
+const MOST_AT_ONCE: u64 = 4_000_000;
+
 impl Candidates {
-    /// None yet.
+    /// None yet, of this many records at most.
     #[must_use]
-    pub(super) fn new() -> Self {
+    pub(super) fn among(records: u64) -> Self {
+        let capacity = usize::try_from(records.min(MOST_AT_ONCE)).unwrap_or(0);
         Self {
             hasher: RandomState::new(),
-            source: Vec::new(),
-            person: Vec::new(),
-            place: Vec::new(),
-            at: Vec::new(),
-            by_source: Vec::new(),
-            skipped: Vec::new(),
+            all: Vec::with_capacity(capacity),
             samples: Vec::new(),
             counts: BTreeMap::new(),
             stages: Vec::new(),
@@ -247,10 +250,13 @@ impl Candidates {
             self.samples.push((place, Sample::of(letter)));
         }
         let source = letter.source().to_string();
-        self.source.push(self.hasher.hash_one(source.as_str()));
-        self.person.push(self.person_of(letter));
-        self.place.push(place);
-        self.at.push(seconds(failed_at(letter)));
+        self.all.push(Candidate {
+            source: self.hasher.hash_one(source.as_str()),
+            person: self.person_of(letter),
+            place,
+            at: seconds(failed_at(letter)),
+            skip: None,
+        });
     }
 
     fn person_of(&self, letter: &Letter) -> u64 {
@@ -272,18 +278,13 @@ impl Candidates {
     /// Since when there can be something that speaks against sending one of them; none: there are none.
     #[must_use]
     pub(super) fn since(&self) -> Option<EpochMs> {
-        let oldest = self.at.iter().min()?;
-        Some(EpochMs(i64::from(*oldest) * 1_000))
+        let oldest = self.all.iter().map(|one| one.at).min()?;
+        Some(EpochMs(i64::from(oldest) * 1_000))
     }
 
     /// All are there: what speaks against one of them comes next.
     pub(super) fn complete(&mut self) {
-        let count = u32::try_from(self.source.len()).unwrap_or(u32::MAX);
-        self.by_source = (0..count).collect();
-        let source = &self.source;
-        self.by_source
-            .sort_unstable_by_key(|index| source[*index as usize]);
-        self.skipped = vec![None; self.source.len()];
+        self.all.sort_unstable_by_key(|one| one.source);
     }
 
     /// Hears what became of a request.
@@ -322,17 +323,12 @@ impl Candidates {
 
     fn mark(&mut self, source: &str, skip: Skip, holds: impl Fn(u32) -> bool) {
         let hash = self.hasher.hash_one(source);
-        let first = self
-            .by_source
-            .partition_point(|index| self.source[*index as usize] < hash);
-        for index in &self.by_source[first..] {
-            let index = *index as usize;
-            if self.source[index] != hash {
-                break;
-            }
+        let first = self.all.partition_point(|one| one.source < hash);
+        let same = self.all[first..].iter_mut();
+        for one in same.take_while(|one| one.source == hash) {
             // An outcome says more than that it was sent.
-            if holds(self.at[index]) && self.skipped[index] != Some(Skip::Published) {
-                self.skipped[index] = Some(skip);
+            if holds(one.at) && one.skip != Some(Skip::Published) {
+                one.skip = Some(skip);
             }
         }
     }
@@ -340,20 +336,13 @@ impl Candidates {
     /// What is sent: of each person the latest, and the first so many.
     #[must_use]
     pub(super) fn choose(mut self, rules: Rules<'_>) -> Choice {
-        self.by_source = Vec::new();
-        self.source = Vec::new();
         self.skip_duplicates();
-        let mut places: Vec<u64> = self
-            .place
-            .iter()
-            .zip(&self.skipped)
-            .filter(|(_, skipped)| skipped.is_none())
-            .map(|(place, _)| *place)
-            .collect();
+        let open = self.all.iter().filter(|one| one.skip.is_none());
+        let mut places: Vec<u64> = open.map(|one| one.place).collect();
         places.sort_unstable();
         let mut counts = self.counts;
-        for skip in self.skipped.iter().flatten() {
-            *counts.entry(*skip).or_default() += 1;
+        for skip in self.all.iter().filter_map(|one| one.skip) {
+            *counts.entry(skip).or_default() += 1;
         }
         let limit = usize::try_from(rules.limit).unwrap_or(usize::MAX);
         if places.len() > limit {
@@ -373,25 +362,15 @@ impl Candidates {
 
     /// Of a person the latest counts, also where it was sent already: their older ones are done with it.
     fn skip_duplicates(&mut self) {
-        let count = u32::try_from(self.person.len()).unwrap_or(u32::MAX);
-        let known = |index: &u32| self.person[*index as usize] != 0;
-        let mut indices: Vec<u32> = (0..count).filter(known).collect();
-        indices.sort_unstable_by_key(|index| {
-            let index = *index as usize;
-            (self.person[index], self.at[index], self.place[index])
-        });
-        for pair in indices.windows(2) {
-            let (one, next) = (pair[0] as usize, pair[1] as usize);
-            if self.person[one] == self.person[next] {
-                self.skipped[one].get_or_insert(Skip::DuplicatePerson);
+        self.all
+            .sort_unstable_by_key(|one| (one.person, one.at, one.place));
+        for index in 1..self.all.len() {
+            let next = self.all[index].person;
+            let one = &mut self.all[index - 1];
+            if one.person == next && next != 0 {
+                one.skip.get_or_insert(Skip::DuplicatePerson);
             }
         }
-    }
-}
-
-impl Default for Candidates {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -471,7 +450,7 @@ mod tests {
     }
 
     fn choose(letters: &[Letter], outcomes: &[Vec<u8>], rules: Rules<'_>) -> Choice {
-        let mut candidates = Candidates::new();
+        let mut candidates = Candidates::among(8);
         for letter in letters {
             candidates.add(letter, rules);
         }
@@ -543,7 +522,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_again_and_has_not_ended_is_not_sent_again() {
-        let mut candidates = Candidates::new();
+        let mut candidates = Candidates::among(8);
         candidates.add(&letter(1, "9876543210", &[]), RULES);
         candidates.complete();
         let mut record = letter(9, "9876543210", &[(headers::REPLAY_ID, "other")])
