@@ -4,8 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory as _;
+use rstest::rstest;
 use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::Value;
+use user_otp::cli::Cli;
 use user_otp::config::Config;
 use user_otp::domain::request::Submission;
 use user_otp::metrics::{ALL, Kind, Metric};
@@ -105,6 +108,7 @@ fn alerts_and_documents_name_metrics_that_there_are() {
     for file in [
         "ops/alerts.yaml",
         "docs/metrics.md",
+        "docs/runbook.md",
         "docs/moving-from-java.md",
     ] {
         for name in metrics_in(&text(file)) {
@@ -153,6 +157,7 @@ fn links_lead_somewhere() {
         "ARCHITECTURE.md",
         "docs/commands.md",
         "docs/metrics.md",
+        "docs/runbook.md",
         "docs/moving-from-java.md",
         "topics/README.md",
     ] {
@@ -262,4 +267,39 @@ fn the_postman_collection_asks_what_is_served() {
 fn strings(list: &Value) -> Vec<&str> {
     let list = list.as_array().expect("a list");
     list.iter().map(|one| one.as_str().expect("text")).collect()
+}
+
+/// The commands of ours that a document tells to type: in its code blocks, without what they are piped into.
+fn commands_in(text: &str) -> impl Iterator<Item = &str> {
+    let typed = text.lines().filter_map(|line| line.strip_prefix("    "));
+    typed.filter_map(|line| {
+        let start = line.find("user-otp ").filter(|start| {
+            let before = line[..*start].trim_end();
+            before.is_empty() || before == "$" || before.ends_with('|')
+        })?;
+        let rest = &line[start..];
+        let end = [" | ", " > ", "  #", "   "]
+            .into_iter()
+            .filter_map(|mark| rest.find(mark))
+            .min();
+        Some(rest[..end.unwrap_or(rest.len())].trim_end())
+    })
+}
+
+/// At three in the morning what is to be typed must work.
+#[rstest]
+#[case("README.md")]
+#[case("docs/commands.md")]
+#[case("docs/runbook.md")]
+#[case("docs/transcripts.md")]
+#[case("topics/README.md")]
+fn every_command_that_is_told_can_be_typed(#[case] file: &str) {
+    let text = text(file);
+    assert!(commands_in(&text).count() > 0, "{file} tells none");
+    for line in commands_in(&text) {
+        let words = shlex::split(line).unwrap_or_else(|| panic!("{file}: {line}"));
+        if let Err(error) = Cli::command().try_get_matches_from(words) {
+            panic!("{file}: {line}: {error}");
+        }
+    }
 }
