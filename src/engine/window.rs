@@ -94,7 +94,24 @@ impl Window {
         topic: &str,
         bounds: &Bounds,
     ) -> Result<Self, WindowError> {
-        let consumer = reader(connection, topic)?;
+        Self::open_by(reader(connection, topic)?, topic, bounds)
+    }
+
+    /// The same of another topic, when this one is done with, in the memory that this one had. Blocks until
+    /// Kafka has answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Window::open`].
+    pub fn then(self, topic: &str, bounds: &Bounds) -> Result<Self, WindowError> {
+        Self::open_by(self.consumer, topic, bounds)
+    }
+
+    fn open_by(
+        consumer: BaseConsumer<Quiet>,
+        topic: &str,
+        bounds: &Bounds,
+    ) -> Result<Self, WindowError> {
         let mut open = BTreeMap::new();
         for partition in partitions(&consumer, topic, &bounds.partitions)? {
             let (first, end) = consumer

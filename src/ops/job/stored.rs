@@ -398,45 +398,21 @@ impl Worker<'_> {
                 candidates.add(&letter, rules);
             }
         }
-        // Its buffers are not needed any more.
-        drop(window);
+        candidates.complete();
         let Some(since) = candidates.since() else {
-            candidates.complete();
             return Ok((candidates.choose(rules), looked_at));
         };
-        candidates.complete();
         let topics = &self.config.topics;
-        self.each_since(&topics.outcomes, since, |record| {
+        let window = each_since(window, &topics.outcomes, since, |record| {
             candidates.outcome(record.value.as_deref().unwrap_or_default(), rules);
         })?;
         // One that is replayed itself says nothing about itself.
         if about.topic != topics.jobs {
-            self.each_since(&topics.jobs, since, |record| {
+            each_since(window, &topics.jobs, since, |record| {
                 candidates.sent_again(&Letter::new(record), rules);
             })?;
         }
         Ok((candidates.choose(rules), looked_at))
-    }
-
-    /// A topic that is not there yet has nothing to say.
-    fn each_since(
-        &self,
-        topic: &str,
-        since: EpochMs,
-        mut act: impl FnMut(Record),
-    ) -> Result<(), WindowError> {
-        let bounds = Bounds {
-            since: Some(since),
-            ..Bounds::default()
-        };
-        let mut window = match Window::open(&self.connection, topic, &bounds) {
-            Err(WindowError::NoTopic(_)) => return Ok(()),
-            opened => opened?,
-        };
-        while let Some(record) = window.next_record()? {
-            act(record);
-        }
-        Ok(())
     }
 
     fn feed(
@@ -455,4 +431,22 @@ impl Worker<'_> {
         let window = Window::open_within(&self.connection, about.topic, &bounds, &left)?;
         Ok(Topic::new(window, choice, stamp, about.read, position))
     }
+}
+
+/// Looks through another topic with what `window` was looked at with.
+fn each_since(
+    window: Window,
+    topic: &str,
+    since: EpochMs,
+    mut act: impl FnMut(Record),
+) -> Result<Window, WindowError> {
+    let bounds = Bounds {
+        since: Some(since),
+        ..Bounds::default()
+    };
+    let mut window = window.then(topic, &bounds)?;
+    while let Some(record) = window.next_record()? {
+        act(record);
+    }
+    Ok(window)
 }
