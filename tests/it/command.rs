@@ -49,7 +49,8 @@ pub(crate) fn run(world: &World, line: &str, input: &str) -> Ran {
 pub(crate) fn run_revealing(world: &World, line: &str, input: &str) -> Ran {
     let output = start(world, line, input).0.wait_with_output();
     let output = output.expect("it ends");
-    assert!(output.status.code().is_some(), "it was not killed");
+    let end = output.status;
+    assert!(end.code().is_some(), "{line} ended by itself: {end}");
     ran(&output)
 }
 

@@ -3,6 +3,7 @@
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Text, User};
 
+use crate::kafka::wait_until;
 use crate::request::Request;
 use crate::world::{Outcome, Setup, World, now};
 
@@ -505,6 +506,11 @@ fn own_topics_are_created_and_the_senders_are_not() {
         ..Setup::default()
     });
     world.kafka.delete_topics(&[&world.topics.requests]);
+    // It is told before it is so.
+    wait_until("the topic is gone", || {
+        let there = world.kafka.topics(&world.topics.requests);
+        !there.contains(&world.topics.requests)
+    });
     let _process = world.start("a");
     let there = world.kafka.topics(&format!("{}.", world.name));
     let topics = &world.topics;

@@ -1,6 +1,7 @@
 //! What is tried, on which topics, and who needs it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -60,10 +61,24 @@ impl Kafka<'_> {
 
     /// The job log has the abort's mark, and hardly anything else is written there.
     async fn brokers_clock(&self, from: EpochMs, until: EpochMs) {
-        let (connection, timeout) = (self.connection.clone(), self.timeout);
-        let topic = self.config.topics.job_log.clone();
-        let found = self.blocking(move || trial::latest(&connection, &topic, until, timeout));
-        let item = match found.await {
+        /// A mark is written after the abort is answered.
+        const MARK: Duration = Duration::from_secs(3);
+        let begun = Instant::now();
+        let found = loop {
+            let (connection, timeout) = (self.connection.clone(), self.timeout);
+            let topic = self.config.topics.job_log.clone();
+            let look = move || trial::latest(&connection, &topic, until, timeout);
+            let found = self.blocking(look).await;
+            let is_old = match &found {
+                Some(Ok(latest)) => latest.is_none_or(|latest| latest < from),
+                Some(Err(_)) | None => false,
+            };
+            if !is_old || begun.elapsed() >= MARK {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let item = match found {
             Some(Ok(Some(latest))) => services::brokers_clock(latest, from, until, self.config),
             Some(Ok(None) | Err(_)) | None => services::brokers_clock_unknown(),
         };
