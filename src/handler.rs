@@ -89,11 +89,7 @@ impl Rules {
         Self {
             min_life: config.request.min_life,
             sms_expiry: config.sms.expiry,
-            tenancy: Tenancy {
-                central_instance: config.tenancy.central_instance,
-                state_level_length: config.tenancy.state_level_length,
-                schema_index: config.tenancy.schema_index,
-            },
+            tenancy: config.tenancy.clone(),
             sms_topic: config.topics.sms.clone(),
             email_topic: config.topics.email.clone(),
         }

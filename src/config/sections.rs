@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::values::{
     HttpAnswers, KafkaProperties, LimitsMode, LogFormat, OnOutage, RedisUrl, RetryDelay, ServiceUrl,
 };
+pub use crate::domain::tenant::Tenancy;
 
 /// All settings. Nothing in it prints a secret.
 #[derive(Debug, Clone)]
@@ -344,17 +345,6 @@ pub struct Services {
 pub struct Sms {
     /// From now to `expiryTime` (`sms.expiry_ms`).
     pub expiry: Duration,
-}
-
-/// `[tenancy]`
-#[derive(Debug, Clone)]
-pub struct Tenancy {
-    /// Each state has notification topics of its own.
-    pub central_instance: bool,
-    /// Parts of a tenant id that name the state, in a central instance; at least 1.
-    pub state_level_length: usize,
-    /// Part of a tenant id, from 0, that is the topics' prefix in a central instance.
-    pub schema_index: usize,
 }
 
 /// `[log]`

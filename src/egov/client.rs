@@ -128,6 +128,19 @@ impl Client {
         })
     }
 
+    /// Where egov-user is.
+    pub(super) fn users(&self, config: &Config) -> Result<Endpoint, BuildError> {
+        let users = &config.users;
+        let (url, path) = (&users.url, &users.path);
+        self.endpoint(Service::Users, url, path, users.timeout, users.calls)
+    }
+
+    /// Where egov-otp is.
+    pub(super) fn otp(&self, config: &Config) -> Result<Endpoint, BuildError> {
+        let otp = &config.otp;
+        self.endpoint(Service::Otp, &otp.url, &otp.path, otp.timeout, otp.calls)
+    }
+
     pub(super) fn endpoint(
         &self,
         service: Service,

@@ -140,17 +140,9 @@ impl Services {
     pub fn new(config: &Config, clock: Clock, metrics: Metrics) -> Result<Self, BuildError> {
         let client = Client::new(config, clock.clone(), metrics)?;
         let background = Background::default();
-        let users = &config.users;
-        let otp = &config.otp;
         Ok(Self(Arc::new(Inner {
-            users: client.endpoint(
-                Service::Users,
-                &users.url,
-                &users.path,
-                users.timeout,
-                users.calls,
-            )?,
-            otp: client.endpoint(Service::Otp, &otp.url, &otp.path, otp.timeout, otp.calls)?,
+            users: client.users(config)?,
+            otp: client.otp(config)?,
             texts: texts::Texts::new(config, &client, clock.clone(), background.clone())?,
             rules: rules::Rules::new(config, &client, clock, background.clone())?,
             background,

@@ -63,7 +63,6 @@ impl Probe {
     /// When the system's TLS library cannot be used.
     pub fn new(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let client = Client::new(config, clock.clone(), Metrics::default())?;
-        let (users, otp) = (&config.users, &config.otp);
         let (texts, rules) = (&config.localization, &config.mdms);
         let asked = |service, url: &Option<_>, path: &str, timeout, calls| {
             let url = url.as_ref();
@@ -71,14 +70,8 @@ impl Probe {
                 .transpose()
         };
         Ok(Self {
-            users: client.endpoint(
-                Service::Users,
-                &users.url,
-                &users.path,
-                users.timeout,
-                users.calls,
-            )?,
-            otp: client.endpoint(Service::Otp, &otp.url, &otp.path, otp.timeout, otp.calls)?,
+            users: client.users(config)?,
+            otp: client.otp(config)?,
             texts: asked(
                 Service::Texts,
                 &texts.url,
@@ -96,11 +89,7 @@ impl Probe {
             clock,
             module: texts.module.clone(),
             mdms: (rules.module.clone(), rules.master.clone()),
-            tenancy: Tenancy {
-                central_instance: config.tenancy.central_instance,
-                state_level_length: config.tenancy.state_level_length,
-                schema_index: config.tenancy.schema_index,
-            },
+            tenancy: config.tenancy.clone(),
         })
     }
 

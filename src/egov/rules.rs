@@ -58,11 +58,7 @@ impl Rules {
         Ok(Self::Asked(Asked {
             endpoint,
             cache: Cache::new(settings, clock, background),
-            tenancy: Tenancy {
-                central_instance: config.tenancy.central_instance,
-                state_level_length: config.tenancy.state_level_length,
-                schema_index: config.tenancy.schema_index,
-            },
+            tenancy: config.tenancy.clone(),
             source: Arc::new(Source {
                 module: mdms.module.clone(),
                 master: mdms.master.clone(),

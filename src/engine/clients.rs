@@ -148,6 +148,13 @@ impl Connection {
         self.with_operator_properties(config)
     }
 
+    /// The same with what is not committed yet, and was aborted: an open transaction holds nothing back.
+    pub(super) fn reader_of_all(&self) -> ClientConfig {
+        let mut config = self.reader();
+        config.set("isolation.level", "read_uncommitted");
+        config
+    }
+
     /// For a few records outside of any transaction.
     pub(super) fn sender(&self) -> ClientConfig {
         let mut config = self.common();

@@ -144,8 +144,7 @@ pub fn wait_decided(connection: &Connection, topic: &str) -> Result<(), WindowEr
     let silent = |error: KafkaError| failed(topic, &error);
     let committed = reader(connection, topic)?;
     let everything: rdkafka::consumer::BaseConsumer<Quiet> = connection
-        .reader()
-        .set("isolation.level", "read_uncommitted")
+        .reader_of_all()
         .create_with_context(Quiet)
         .map_err(silent)?;
     let deadline = Instant::now() + DECIDED;

@@ -77,10 +77,9 @@ fn committed(
 ) -> Result<BTreeMap<i32, i64>, WindowError> {
     let silent = |error: KafkaError| failed(topic, &error);
     let consumer: BaseConsumer<Quiet> = connection
-        .reader()
-        .set("group.id", &connection.group)
         // An open transaction would hold the answer back.
-        .set("isolation.level", "read_uncommitted")
+        .reader_of_all()
+        .set("group.id", &connection.group)
         .create_with_context(Quiet)
         .map_err(silent)?;
     let mut asked = TopicPartitionList::new();

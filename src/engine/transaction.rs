@@ -152,7 +152,6 @@ impl Committer {
         give_back: GiveBack,
         patience: Duration,
     ) -> Result<Self, EngineError> {
-        let cap = core.settings.batch;
         let settings = &core.settings;
         let id = settings.connection.transactional_id();
         let producers = Producers {
@@ -164,15 +163,29 @@ impl Committer {
         let deadline = Instant::now() + patience;
         let producer = producers.open(|| Instant::now() >= deadline)?;
         Ok(Self {
+            producer: Some(producer),
+            ..Self::without_a_producer(core, consumer, writer, notes, give_back, producers)
+        })
+    }
+
+    fn without_a_producer(
+        core: Arc<Core>,
+        consumer: Arc<Consumer>,
+        writer: Arc<Writer>,
+        notes: Receiver<Note>,
+        give_back: GiveBack,
+        producers: Producers,
+    ) -> Self {
+        Self {
+            cap: core.settings.batch,
             core,
             consumer,
             writer,
             notes,
             producers,
-            producer: Some(producer),
+            producer: None,
             give_back,
             queue: VecDeque::new(),
-            cap,
             offsets_committed: Instant::now(),
             assigned: false,
             fences: Fences::default(),
@@ -181,7 +194,7 @@ impl Committer {
             wrong_times: BTreeSet::new(),
             trying: None,
             ending: false,
-        })
+        }
     }
 
     /// Runs until it is told to end.

@@ -271,10 +271,9 @@ pub fn describe_group(connection: &Connection, topic: &str, timeout: Duration) -
     const ONCE: Duration = Duration::from_secs(1);
     let deadline = Instant::now() + timeout;
     let made = connection
-        .reader()
-        .set("group.id", &connection.group)
         // An open transaction would hold the answer back.
-        .set("isolation.level", "read_uncommitted")
+        .reader_of_all()
+        .set("group.id", &connection.group)
         .create_with_context(Quiet);
     let consumer: BaseConsumer<Quiet> = match made {
         Ok(consumer) => consumer,
@@ -320,9 +319,8 @@ pub fn latest(
     let stopped = |error: KafkaError| Stopped::from(&error);
     let deadline = Instant::now() + timeout;
     let consumer: BaseConsumer<Quiet> = connection
-        .reader()
         // Marks, and what an open transaction holds back.
-        .set("isolation.level", "read_uncommitted")
+        .reader_of_all()
         .create_with_context(Quiet)
         .map_err(stopped)?;
     let is_there = |since: i64| -> Result<bool, Stopped> {

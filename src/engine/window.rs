@@ -245,15 +245,18 @@ impl Tail {
         topic: &str,
         since: EpochMs,
     ) -> Result<Self, WindowError> {
-        let tail = Self::open(connection, topic)?;
-        let ends = ends(&tail.consumer, topic)?;
-        let firsts = first_since(&tail.consumer, topic, ends.keys(), since)?;
+        let consumer = reader(connection, topic)?;
+        let ends = ends(&consumer, topic)?;
+        let firsts = first_since(&consumer, topic, ends.keys(), since)?;
         let starts = firsts.into_iter().map(|(partition, first)| {
             let end = ends.get(&partition).copied().unwrap_or_default();
             (partition, first.unwrap_or(end))
         });
-        assign(&tail.consumer, topic, starts)?;
-        Ok(tail)
+        assign(&consumer, topic, starts)?;
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+        })
     }
 
     /// The next record, waiting for it until `deadline`; none: there was none.

@@ -101,32 +101,22 @@ impl World {
         let consumer = connection.consumer().create_with_context(callbacks);
         let given_back = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&given_back);
-        let committer = Committer {
-            consumer: Arc::new(consumer.expect("a consumer")),
-            writer: Arc::new(core.settings.writer.clone()),
-            notes: from_handlers,
-            producers: Producers {
-                config: connection.producer("id", 10_000),
-                reachability: Arc::clone(&core.reachability),
-                vitals: Arc::clone(&core.vitals),
-                clock: clock.clone(),
-            },
-            producer: None,
-            give_back: Box::new(move |_| {
+        let producers = Producers {
+            config: connection.producer("id", 10_000),
+            reachability: Arc::clone(&core.reachability),
+            vitals: Arc::clone(&core.vitals),
+            clock: clock.clone(),
+        };
+        let committer = Committer::without_a_producer(
+            Arc::clone(&core),
+            Arc::new(consumer.expect("a consumer")),
+            Arc::new(core.settings.writer.clone()),
+            from_handlers,
+            Box::new(move |_| {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
-            queue: VecDeque::new(),
-            cap: 10,
-            offsets_committed: Instant::now(),
-            assigned: false,
-            fences: Fences::default(),
-            arrivals: 0,
-            aside: Aside::default(),
-            wrong_times: BTreeSet::new(),
-            trying: None,
-            ending: false,
-            core,
-        };
+            producers,
+        );
         Self {
             committer,
             clock,
