@@ -47,22 +47,26 @@ pub fn connection(config: &Config) -> Connection {
     }
 }
 
+/// What a topic takes of one record, in bytes: as `found` says, else as the list of topics has it.
+#[must_use]
+pub fn largest_record(found: &HashMap<String, Found>, name: &str, role: Role) -> usize {
+    let here = found
+        .get(name)
+        .and_then(|found| found.configs.get("max.message.bytes")?.parse().ok());
+    let listed = || {
+        catalog()
+            .ok()?
+            .into_iter()
+            .find(|spec| spec.role == role)
+            .map(|spec| spec.max_message_bytes)
+    };
+    here.unwrap_or_else(|| listed().map_or(DEFAULT_LARGEST, |bytes| bytes as usize))
+}
+
 /// The engine's settings; `found` is what the cluster has of the topics.
 #[must_use]
 pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Settings {
-    let largest = |name: &str, role: Role| {
-        let here = found
-            .get(name)
-            .and_then(|found| found.configs.get("max.message.bytes")?.parse().ok());
-        let listed = || {
-            catalog()
-                .ok()?
-                .into_iter()
-                .find(|spec| spec.role == role)
-                .map(|spec| spec.max_message_bytes)
-        };
-        here.unwrap_or_else(|| listed().map_or(DEFAULT_LARGEST, |bytes| bytes as usize))
-    };
+    let largest = |name: &str, role: Role| largest_record(found, name, role);
     let dead_letter_limit = largest(&config.topics.dead_letters, Role::DeadLetters);
     let mut tiers: Vec<Tier> = config
         .retry

@@ -158,7 +158,8 @@ fn new_event_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn outgoing(topic: &str, submission: &Submission, event_id: &str) -> Outgoing {
+/// A request as an upstream service publishes it.
+pub(super) fn outgoing(topic: &str, submission: &Submission, event_id: &str) -> Outgoing {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     // A person's requests are in order where they are in one partition.
     let key = format!(

@@ -104,12 +104,7 @@ pub async fn run(
         }
         status.topics.push(one);
     }
-    match args.output {
-        Output::Table => write!(terminal.out, "{}", status.text(terminal.paint))?,
-        Output::Json => writeln!(terminal.out, "{}", serde_json::to_string_pretty(&status)?)?,
-        Output::Ndjson => writeln!(terminal.out, "{}", serde_json::to_string(&status)?)?,
-    }
-    terminal.out.flush()?;
+    terminal.show(args.output, &status, |paint| status.text(paint))?;
     Ok(0)
 }
 

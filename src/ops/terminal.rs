@@ -2,8 +2,10 @@
 
 use std::io::{self, Read, Write};
 
+use serde::Serialize;
+
 use super::numbers::Numbers;
-use super::shown::Paint;
+use super::shown::{Output, Paint};
 use crate::clock::EpochMs;
 
 /// The surroundings of one command.
@@ -28,6 +30,25 @@ impl Terminal<'_> {
     /// When nobody listens.
     pub fn note(&mut self, text: &str) -> io::Result<()> {
         writeln!(io::stderr(), "{text}")
+    }
+
+    /// Shows one thing: as `text` to people, else as a JSON document, in one line for NDJSON.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens.
+    pub fn show(
+        &mut self,
+        output: Output,
+        value: &impl Serialize,
+        text: impl FnOnce(Paint) -> String,
+    ) -> anyhow::Result<()> {
+        match output {
+            Output::Table => write!(self.out, "{}", text(self.paint))?,
+            Output::Json => writeln!(self.out, "{}", serde_json::to_string_pretty(value)?)?,
+            Output::Ndjson => writeln!(self.out, "{}", serde_json::to_string(value)?)?,
+        }
+        Ok(self.out.flush()?)
     }
 
     /// The numbers on standard input, where they are wanted.

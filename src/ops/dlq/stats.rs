@@ -49,26 +49,9 @@ pub(super) fn run(
         stats.add(letter);
         Ok(())
     })?;
-    match output {
-        Output::Table => {
-            write!(terminal.out, "{}", stats.text(terminal.paint))?;
-            terminal.out.flush()?;
-            terminal.note(&looked.sentence())?;
-        }
-        Output::Json => {
-            writeln!(
-                terminal.out,
-                "{}",
-                serde_json::to_string_pretty(&stats.report(looked))?
-            )?;
-        }
-        Output::Ndjson => {
-            writeln!(
-                terminal.out,
-                "{}",
-                serde_json::to_string(&stats.report(looked))?
-            )?;
-        }
+    terminal.show(output, &stats.report(looked), |paint| stats.text(paint))?;
+    if output == Output::Table {
+        terminal.note(&looked.sentence())?;
     }
     Ok(0)
 }

@@ -71,8 +71,8 @@ pub async fn run(
             };
             still_open(job, terminal.now)?;
             match job.kind {
-                Kind::Redrive | Kind::Replay => stored::resume(config, job, terminal).await,
-                Kind::Resend => file::resume(config, job, terminal).await,
+                Kind::Redrive | Kind::Replay => stored::resume(&worker, job, terminal).await,
+                Kind::Resend => file::resume(&worker, job, terminal),
             }
         }
         Action::Cancel { id } => {
@@ -143,30 +143,25 @@ fn list(jobs: &Jobs, output: Output, terminal: &mut Terminal<'_>) -> anyhow::Res
             job,
         })
         .collect();
-    match output {
-        Output::Table => {
-            let rows: Vec<Vec<String>> = listed.iter().map(row).collect();
-            let columns = [
-                ("JOB", Lean::Left),
-                ("STANDS", Lean::Left),
-                ("SENT", Lean::Right),
-                ("PLANNED", Lean::Right),
-                ("BEGAN", Lean::Left),
-                ("FROM", Lean::Left),
-                ("REASON", Lean::Left),
-                ("BY", Lean::Left),
-            ];
-            write!(terminal.out, "{}", table(&columns, &rows, terminal.paint))?;
-        }
-        Output::Json => writeln!(terminal.out, "{}", serde_json::to_string_pretty(&listed)?)?,
-        Output::Ndjson => {
-            for one in &listed {
-                writeln!(terminal.out, "{}", serde_json::to_string(one)?)?;
-            }
-        }
+    if output == Output::Ndjson {
+        return listed
+            .iter()
+            .try_for_each(|one| terminal.show(output, one, |_| String::new()));
     }
-    terminal.out.flush()?;
-    Ok(())
+    terminal.show(output, &listed, |paint| {
+        let rows: Vec<Vec<String>> = listed.iter().map(row).collect();
+        let columns = [
+            ("JOB", Lean::Left),
+            ("STANDS", Lean::Left),
+            ("SENT", Lean::Right),
+            ("PLANNED", Lean::Right),
+            ("BEGAN", Lean::Left),
+            ("FROM", Lean::Left),
+            ("REASON", Lean::Left),
+            ("BY", Lean::Left),
+        ];
+        table(&columns, &rows, paint)
+    })
 }
 
 fn row(listed: &Listed<'_>) -> Vec<String> {

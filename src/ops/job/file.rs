@@ -12,15 +12,13 @@ use super::plan::Plan;
 use super::record::{JobRecord, Jobs, Kind};
 use super::{Planned, Sending, Worker, id_of, is_new, new_record, source_is_free};
 use crate::config::Config;
-use crate::engine::headers;
 use crate::engine::output::Outgoing;
-use crate::engine::record::Header;
 use crate::ops::Usage;
 use crate::ops::rows::{
     self, Duplicates, Fate, Report, Row, RowRequest, Rows, digest, report_path,
 };
+use crate::ops::send::outgoing;
 use crate::ops::terminal::Terminal;
-use crate::wire;
 
 /// Which file's requests to send, and how.
 #[derive(Debug, Clone, Args)]
@@ -66,8 +64,8 @@ pub async fn resend(
 /// # Errors
 ///
 /// In a sentence that says what to do.
-pub(super) async fn resume(
-    config: &Config,
+pub(super) fn resume(
+    worker: &Worker<'_>,
     job: &JobRecord,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<i32> {
@@ -84,10 +82,9 @@ pub(super) async fn resume(
             job.job
         );
     }
-    let worker = Worker::start(config).await?;
     let (steps, record, tail) = worker.take_up(job, terminal)?;
     let done = record.rows;
-    let feed = |stamp| File::open(config, &args, stamp, done);
+    let feed = |stamp| File::open(worker.config, &args, stamp, done);
     worker.work(steps, record, tail, &args.sending, feed, terminal)
 }
 
@@ -280,21 +277,11 @@ impl Feed for File {
 impl Stamp {
     /// A row's request, as an upstream service would send it; its id is the same each time.
     fn first(&self, row: &RowRequest, number: u64) -> Outgoing {
-        let request = row.request();
         let own = || format!("{}-{number}", self.job);
         let event_id = row.event_id().map_or_else(own, str::to_owned);
-        let mut headers = vec![Header {
-            name: headers::EVENT_ID.to_owned(),
-            value: Some(event_id.into_bytes()),
-        }];
-        self.push(&mut headers, 1);
-        let key = format!("{}:{}", request.tenant.as_str(), request.mobile.expose());
-        Outgoing {
-            topic: self.jobs.as_str().into(),
-            key: Some(key.into_bytes()),
-            value: Some(wire::request_body(row.submission())),
-            headers,
-        }
+        let mut request = outgoing(&self.jobs, row.submission(), &event_id);
+        self.push(&mut request.headers, 1);
+        request
     }
 }
 

@@ -28,6 +28,7 @@ use crate::engine::clients::Connection;
 use crate::engine::jobs::Steps;
 use crate::engine::window::Tail;
 use crate::service;
+use crate::topics::Role;
 
 mod choice;
 pub mod control;
@@ -46,9 +47,6 @@ pub const EXIT_PAUSED: i32 = 16;
 
 /// Everything was sent, and not all of it has ended as published.
 pub const EXIT_NOT_ALL_PUBLISHED: i32 = 17;
-
-/// What a topic takes of one record where it does not say, in bytes: Apache Kafka's default.
-const LARGEST: usize = 1_048_588;
 
 /// How a job sends, if it may.
 #[derive(Debug, Clone, Args)]
@@ -76,6 +74,14 @@ impl Sending {
         Pace {
             rate: self.rate,
             ahead: self.ahead,
+        }
+    }
+
+    /// A plan alone is one document; with what came of it there are two, each in a line.
+    fn shown(&self) -> Output {
+        match self.output {
+            Output::Json if self.execute => Output::Ndjson,
+            output @ (Output::Table | Output::Json | Output::Ndjson) => output,
         }
     }
 
@@ -112,7 +118,7 @@ struct Report {
 struct Worker<'a> {
     config: &'a Config,
     connection: Connection,
-    /// What the jobs topic takes of one record, in bytes.
+    /// What the jobs topic and the job log take of one record, in bytes.
     largest: usize,
     interrupted: Arc<AtomicBool>,
 }
@@ -121,12 +127,10 @@ impl<'a> Worker<'a> {
     /// Connects; also listens for whoever wants it to stop.
     async fn start(config: &'a Config) -> anyhow::Result<Self> {
         let admin = start::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
-        let topics = [&config.topics.jobs, &config.topics.job_log].map(String::clone);
-        let found = admin.found(&topics).await?;
-        let largest = |topic: &String| {
-            let configs = &found.get(topic)?.configs;
-            configs.get("max.message.bytes")?.parse().ok()
-        };
+        let (jobs, job_log) = (&config.topics.jobs, &config.topics.job_log);
+        let found = admin.found(&[jobs.clone(), job_log.clone()]).await?;
+        let largest = |name, role| service::largest_record(&found, name, role);
+        let largest = largest(jobs, Role::Jobs).min(largest(job_log, Role::JobLog));
         let interrupted = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&interrupted);
         let mut terminate = signal(SignalKind::terminate())?;
@@ -141,7 +145,7 @@ impl<'a> Worker<'a> {
         Ok(Self {
             config,
             connection: service::connection(config),
-            largest: topics.iter().filter_map(largest).min().unwrap_or(LARGEST),
+            largest,
             interrupted,
         })
     }
@@ -321,13 +325,7 @@ fn report(
         open: last.counts.sent.saturating_sub(total),
         ended,
     };
-    match sending.output {
-        Output::Table => write!(terminal.out, "{}", report.text(last.planned))?,
-        Output::Json | Output::Ndjson => {
-            writeln!(terminal.out, "{}", serde_json::to_string(&report)?)?;
-        }
-    }
-    terminal.out.flush()?;
+    terminal.show(sending.shown(), &report, |_| report.text(last.planned))?;
     if last.state == State::Paused {
         terminal.note(&format!(
             "user-otp: paused; to go on: user-otp job resume {}",
@@ -366,25 +364,9 @@ impl Report {
 
 impl Planned {
     fn show(&self, sending: &Sending, terminal: &mut Terminal<'_>) -> anyhow::Result<()> {
-        match sending.output {
-            Output::Table => write!(
-                terminal.out,
-                "{}",
-                self.plan.text(&self.skipped, terminal.paint)
-            )?,
-            Output::Json if !sending.execute => {
-                writeln!(
-                    terminal.out,
-                    "{}",
-                    serde_json::to_string_pretty(&self.plan)?
-                )?;
-            }
-            Output::Json | Output::Ndjson => {
-                writeln!(terminal.out, "{}", serde_json::to_string(&self.plan)?)?;
-            }
-        }
-        terminal.out.flush()?;
-        Ok(())
+        terminal.show(sending.shown(), &self.plan, |paint| {
+            self.plan.text(&self.skipped, paint)
+        })
     }
 }
 

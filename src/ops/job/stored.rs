@@ -25,7 +25,7 @@ use crate::topology;
 /// Older logins are left out where nothing is said about it: nobody waits for them.
 const LOGINS: std::time::Duration = std::time::Duration::from_secs(3_600);
 
-/// Which dead letters to send again, and how.
+/// Which records to send again, and how; alone, of dead letters.
 #[derive(Debug, Clone, Args)]
 pub struct Redrive {
     #[command(flatten)]
@@ -52,11 +52,7 @@ pub struct Replay {
     #[arg(long)]
     even_published: bool,
     #[command(flatten)]
-    filter: Filter,
-    #[command(flatten)]
-    again: Again,
-    #[command(flatten)]
-    sending: Sending,
+    which: Redrive,
 }
 
 /// When something is not sent again.
@@ -136,7 +132,7 @@ pub async fn replay(
 ///
 /// In a sentence that says what to do.
 pub(super) async fn resume(
-    config: &Config,
+    worker: &Worker<'_>,
     job: &JobRecord,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<i32> {
@@ -148,9 +144,8 @@ pub(super) async fn resume(
             let Line { args } =
                 Line::<Replay>::try_parse_from(words).map_err(|_| Usage(unknown))?;
             let filter = args.window()?;
-            let read = args.reading(config)?;
+            let read = args.reading(worker.config)?;
             let numbers = terminal.numbers(filter.wants_numbers()?)?;
-            let worker = Worker::start(config).await?;
             let about = args.about(filter.at(terminal.now, numbers), read);
             worker.go_on(&about, job, terminal).await
         }
@@ -158,9 +153,8 @@ pub(super) async fn resume(
             let Line { args } =
                 Line::<Redrive>::try_parse_from(words).map_err(|_| Usage(unknown))?;
             let numbers = terminal.numbers(args.filter.wants_numbers()?)?;
-            let worker = Worker::start(config).await?;
             let began = EpochMs(job.started_at_ms);
-            let about = args.about(config, args.filter.at(terminal.now, numbers), began);
+            let about = args.about(worker.config, args.filter.at(terminal.now, numbers), began);
             worker.go_on(&about, job, terminal).await
         }
     }
@@ -197,12 +191,12 @@ impl Redrive {
 impl Replay {
     /// The filter with the window in it.
     fn window(&self) -> Result<Filter, Usage> {
-        if self.filter.is_of_dead_letters() {
+        if self.which.filter.is_of_dead_letters() {
             return Err(Usage(
                 "a request topic has no dispositions, codes or stages: dead letters are sent again by `user-otp dlq redrive`",
             ));
         }
-        self.filter.between(self.from, self.to).ok_or(Usage(
+        self.which.filter.between(self.from, self.to).ok_or(Usage(
             "say the window by --from and --to alone, not by --since, --until or --older-than as well",
         ))
     }
@@ -224,14 +218,14 @@ impl Replay {
     }
 
     fn about<'a>(&'a self, selection: Selection<'a>, read: fn(Record) -> Letter) -> About<'a> {
-        let mut typed = self.filter.typed();
+        let mut typed = self.which.filter.typed();
         typed.extend([self.from.to_string(), self.to.to_string()]);
         About {
             kind: Kind::Replay,
             topic: &self.topic,
             rules: Rules {
                 of_dead_letters: false,
-                max_replays: self.again.max_replays,
+                max_replays: self.which.again.max_replays,
                 logins_since: None,
                 even_published: self.even_published,
                 own: None,
@@ -240,8 +234,8 @@ impl Replay {
             selection,
             typed,
             read,
-            ignore_health: self.again.ignore_health,
-            sending: &self.sending,
+            ignore_health: self.which.again.ignore_health,
+            sending: &self.which.sending,
         }
     }
 }
