@@ -19,6 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::Stopped;
 use super::clients::{Connection, Quiet, forbidden_topic};
+use super::faults::is_fence;
 use super::start::number;
 use super::window::{WindowError, failed, reader};
 use crate::clock::EpochMs;
@@ -173,17 +174,13 @@ struct Ear {
 
 impl Ear {
     fn refused(&self, topic: &str, error: &KafkaError) {
-        let allowed = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Allowed::No,
-            Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition,
-            ) => Allowed::Missing,
+        match told(failed(topic, error)) {
             // Thrown away by the abort, for example.
-            Some(_) | None => return,
-        };
-        self.heard.lock().insert(topic.to_owned(), allowed);
+            Allowed::Unknown(_) => {}
+            allowed @ (Allowed::Yes | Allowed::No | Allowed::Missing) => {
+                self.heard.lock().insert(topic.to_owned(), allowed);
+            }
+        }
     }
 }
 
@@ -357,12 +354,11 @@ fn timed_out() -> Stopped {
 }
 
 fn trial_error(id: &str, error: &KafkaError) -> TrialError {
-    use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
-        Some(Code::TransactionalIdAuthorizationFailed) => TrialError::Forbidden(id.to_owned()),
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
-            TrialError::Taken(id.to_owned())
+        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
+            TrialError::Forbidden(id.to_owned())
         }
+        _ if is_fence(error) => TrialError::Taken(id.to_owned()),
         _ => TrialError::Silent(Stopped::from(error)),
     }
 }

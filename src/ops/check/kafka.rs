@@ -13,7 +13,7 @@ use super::topics::{Creation, Surroundings};
 use super::{Items, cluster, consumers, topics};
 use crate::clock::EpochMs;
 use crate::config::Config;
-use crate::domain::tenant::{Tenancy, TenantId};
+use crate::domain::tenant::TenantId;
 use crate::engine::abilities::abilities;
 use crate::engine::admin::{Admin, AdminError};
 use crate::engine::clients::Connection;
@@ -219,15 +219,10 @@ impl<'a> Kafka<'a> {
         tenants: &[TenantId],
         count: usize,
     ) -> Result<BTreeMap<String, TopicSpec>, CatalogError> {
-        let settings = &self.config.tenancy;
-        if !settings.central_instance {
+        let tenancy = &self.config.tenancy;
+        if !tenancy.central_instance {
             return Ok(BTreeMap::new());
         }
-        let tenancy = Tenancy {
-            central_instance: true,
-            state_level_length: settings.state_level_length,
-            schema_index: settings.schema_index,
-        };
         let base = |role| match role {
             Role::Sms => Some(&self.config.topics.sms),
             Role::Email => Some(&self.config.topics.email),
@@ -244,7 +239,7 @@ impl<'a> Kafka<'a> {
             .iter()
             .filter_map(|spec| Some((base(spec.role)?, spec)));
         let of_all = topics.flat_map(|(base, spec)| {
-            let name = |tenant: &TenantId| (tenant.topic(&tenancy, base), spec.on(count));
+            let name = |tenant: &TenantId| (tenant.topic(tenancy, base), spec.on(count));
             tenants.iter().map(name).collect::<Vec<_>>()
         });
         Ok(of_all.collect())
