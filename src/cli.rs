@@ -3,7 +3,6 @@
 use std::io::{self, BufWriter, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -250,7 +249,7 @@ fn load(cli: &Cli) -> anyhow::Result<(Config, Effective)> {
 }
 
 async fn run_topics(config: &Config, action: &TopicsAction) -> anyhow::Result<i32> {
-    let admin = ops::run::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
+    let admin = ops::run::reach(config).await?;
     let brokers = admin.brokers().await?;
     let wanted = topology::wanted_on(config, brokers)?;
     let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();

@@ -159,6 +159,15 @@ async fn drain(running: Running, deadline: Duration) -> anyhow::Result<Drained> 
     running.service.shut_down(left).await
 }
 
+/// Connects for a command, within `kafka.startup_timeout` from now.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn reach(config: &Config) -> anyhow::Result<Admin> {
+    connect(config, Instant::now() + config.kafka.startup_timeout).await
+}
+
 /// Waits for a broker until the start-up deadline.
 ///
 /// # Errors

@@ -145,7 +145,7 @@ async fn run_one(
 
 /// Where outcomes will be seen, and what publishes.
 async fn connect(config: &Config) -> anyhow::Result<(Tail, Sender)> {
-    start::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
+    start::reach(config).await?;
     let connection = service::connection(config);
     // Before a request is there, or its outcome could be missed.
     let tail = Tail::open(&connection, &config.topics.outcomes)?;

@@ -1,7 +1,7 @@
 //! `user-otp status`: how far the service is, from what Kafka knows of it, and what its instances say.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -76,7 +76,7 @@ pub async fn run(
     args: &StatusArgs,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<i32> {
-    let admin = start::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
+    let admin = start::reach(config).await?;
     let connection = service::connection(config);
     let classic = config.kafka.properties.get("group.protocol") != Some("consumer");
     let members = match classic {

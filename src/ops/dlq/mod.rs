@@ -144,7 +144,7 @@ pub async fn run(
     let numbers = terminal.numbers(filter.wants_numbers()?)?;
     let selection = filter.at(terminal.now, numbers);
     // Says better than a reader why no broker answers.
-    start::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
+    start::reach(config).await?;
     let topic = &config.topics.dead_letters;
     let mut window = Window::open(&service::connection(config), topic, &selection.bounds())?;
     let sight = action.sight();

@@ -14,9 +14,7 @@ use super::{Planned, Sending, Worker, id_of, is_new, new_record, source_is_free}
 use crate::config::Config;
 use crate::engine::output::Outgoing;
 use crate::ops::Usage;
-use crate::ops::rows::{
-    self, Duplicates, Fate, Report, Row, RowRequest, Rows, digest, report_path,
-};
+use crate::ops::rows::{Duplicates, Fate, Report, Row, RowRequest, Rows, digest, report_path};
 use crate::ops::send::outgoing;
 use crate::ops::terminal::Terminal;
 
@@ -200,12 +198,8 @@ struct Deciding {
 
 impl Deciding {
     fn open(config: &Config, args: &Resend) -> anyhow::Result<Self> {
-        let mut rows = Rows::open(&args.file)?;
-        if let Some(rules) = rows::configured_rules(config) {
-            rows = rows.judged_by(rules);
-        }
         Ok(Self {
-            rows,
+            rows: Rows::open(&args.file)?.judged_as_configured(config),
             duplicates: Duplicates::new(),
         })
     }

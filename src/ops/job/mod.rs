@@ -126,7 +126,7 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// Connects; also listens for whoever wants it to stop.
     async fn start(config: &'a Config) -> anyhow::Result<Self> {
-        let admin = start::connect(config, Instant::now() + config.kafka.startup_timeout).await?;
+        let admin = start::reach(config).await?;
         let (jobs, job_log) = (&config.topics.jobs, &config.topics.job_log);
         let found = admin.found(&[jobs.clone(), job_log.clone()]).await?;
         let largest = |name, role| service::largest_record(&found, name, role);

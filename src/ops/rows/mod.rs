@@ -192,6 +192,20 @@ impl<R: Read> Rows<R> {
         Self { rules, ..self }
     }
 
+    /// Judges numbers as far as the rules are known without asking anybody: by the configured ones; where
+    /// egov-mdms has them, by their shape.
+    #[must_use]
+    pub fn judged_as_configured(self, config: &Config) -> Self {
+        let rules = &config.rules;
+        match config.mdms.url {
+            Some(_) => self,
+            None => self.judged_by(NumberRules::without_mdms(
+                &rules.default_pattern,
+                &rules.country_codes,
+            )),
+        }
+    }
+
     /// The next row; none: there are no more.
     ///
     /// # Errors
@@ -264,19 +278,5 @@ impl RowRequest {
     #[must_use]
     pub fn event_id(&self) -> Option<&str> {
         self.event_id.as_deref()
-    }
-}
-
-/// The rules for numbers as far as they are known without asking anybody: the configured ones; none
-/// where egov-mdms has them.
-#[must_use]
-pub fn configured_rules(config: &Config) -> Option<NumberRules> {
-    let rules = &config.rules;
-    match config.mdms.url {
-        Some(_) => None,
-        None => Some(NumberRules::without_mdms(
-            &rules.default_pattern,
-            &rules.country_codes,
-        )),
     }
 }

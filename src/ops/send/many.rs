@@ -18,7 +18,7 @@ use crate::engine::sender::{SendError, Sender};
 use crate::engine::window::Tail;
 use crate::ops::Usage;
 use crate::ops::moment::in_short;
-use crate::ops::rows::{BadRow, Format, RowRequest, Rows, RowsError, RowsFault, configured_rules};
+use crate::ops::rows::{BadRow, Format, RowRequest, Rows, RowsError, RowsFault};
 use crate::ops::shown::{Lean, Output, masked, table};
 use crate::ops::terminal::Terminal;
 use crate::outcome::FinalOutcome;
@@ -127,11 +127,7 @@ fn read(
         (Box::new(opened), &name)
     };
     let rows = Rows::read(input, format, name)?;
-    let rows = match configured_rules(config) {
-        Some(rules) => rows.judged_by(rules),
-        None => rows,
-    };
-    Batch::read(rows)
+    Batch::read(rows.judged_as_configured(config))
 }
 
 impl Batch {
