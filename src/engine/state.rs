@@ -1,9 +1,9 @@
 //! Everything the engine knows about the requests in its hands; pure, behind one lock.
 //!
 //! ```text
-//!              deliver            admit                start           committed
+//!              deliver            admit                         start           committed
 //! consumer ──▶ tracker ──▶ parked until due ─┐
-//!                     └──────────────────────┴─▶ window: lane ─▶ open ─▶ finished
+//!                     └──────────────────────┴─▶ window: (jobs ─▶) lane ─▶ open ─▶ finished
 //! ```
 //!
 //! A delivered offset is *unfinished* until its results are committed. A request holds its
@@ -21,6 +21,17 @@ use super::record::{Origin, Request};
 use super::retry::Parked;
 use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
+use crate::egov::Queue;
+
+/// The part of the jobs' places that may be begun: the others are at hand when those are done, since to read
+/// on from a partition that was paused takes 100 ms.
+const BEGUN: usize = 2;
+
+/// The part that may be begun while live requests come: these are to find a processor that is free.
+const BEGUN_BESIDE_LIVE: usize = 16;
+
+/// How long ago the last live request came where none does.
+const LIVE: Duration = Duration::from_secs(1);
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,6 +184,10 @@ pub struct State {
     parked: Parked<Ticket>,
     /// Due, and waiting for a place in the window; ahead of newly polled records.
     due: VecDeque<Ticket>,
+    /// Requests from jobs topics that have their place in the window, and wait for others of them.
+    jobs: VecDeque<Ticket>,
+    /// When the last live request came into the window.
+    live: Option<EpochMs>,
     /// How many requests in hand should have their end by a second, parked ones too.
     ends: BTreeMap<i64, usize>,
     skipped: u64,
@@ -192,6 +207,8 @@ impl State {
             window: Window::default(),
             parked: Parked::default(),
             due: VecDeque::new(),
+            jobs: VecDeque::new(),
+            live: None,
             ends: BTreeMap::new(),
             skipped: 0,
             hasher: RandomState::new(),
@@ -293,10 +310,10 @@ impl State {
             self.parked.park(due, ticket);
             return Admission::Waits;
         }
-        self.enter(ticket)
+        self.enter(ticket, now)
     }
 
-    /// Takes what is due into the window, as far as there is room.
+    /// Takes what is due into the window, as far as there is room, and begins with jobs that wait.
     pub fn take_due(&mut self, now: EpochMs) -> Vec<Admission> {
         while let Some(ticket) = self.parked.take_due(now) {
             if let Some(assigned) = self.current(&ticket) {
@@ -311,15 +328,18 @@ impl State {
             let Some(ticket) = self.due.pop_front() else {
                 break;
             };
-            admissions.push(self.enter(ticket));
+            admissions.push(self.enter(ticket, now));
+        }
+        while let Some(ticket) = self.next_job(now) {
+            admissions.push(self.offer(ticket));
         }
         admissions
     }
 
-    /// Whether due requests wait for a place in the window.
+    /// Whether requests are due, or of jobs, and wait for others to be done.
     #[must_use]
     pub fn has_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.is_empty() || !self.jobs.is_empty()
     }
 
     /// When the next parked request is due.
@@ -351,8 +371,7 @@ impl State {
             if let Some(assigned) = self.current(head) {
                 assigned.parked -= parked.len();
             }
-            let (due, others): (Vec<_>, Vec<_>) = self.due.drain(..).partition(retried);
-            self.due = others.into();
+            let due = take_out(&mut self.due, retried);
             for next in parked.into_iter().chain(due) {
                 self.window.take(&next);
                 taken.push(next);
@@ -483,8 +502,6 @@ impl State {
                     bound.saturating_sub(1)
                 }
             };
-            // What was fetched ahead is fetched again after a pause, which takes 100 ms: there is work left for
-            // those.
             let share_of_jobs = match assigned.held {
                 true => bounds.jobs * 3 / 4,
                 false => bounds.jobs.saturating_sub(1),
@@ -521,17 +538,12 @@ impl State {
                 epochs.push(assigned.epoch);
             }
         }
-        let waiting = self
-            .lanes
-            .remove_waiting(|ticket| epochs.contains(&ticket.epoch));
+        let leaves = |ticket: &Ticket| epochs.contains(&ticket.epoch);
+        let mut waiting = self.lanes.remove_waiting(leaves);
+        waiting.extend(take_out(&mut self.jobs, leaves));
         waiting.iter().for_each(|ticket| self.release(ticket));
-        let mut gone = self.parked.remove(|ticket| epochs.contains(&ticket.epoch));
-        let (leaving, due): (Vec<_>, _) = self
-            .due
-            .drain(..)
-            .partition(|ticket| epochs.contains(&ticket.epoch));
-        self.due = due.into();
-        gone.extend(leaving);
+        let mut gone = self.parked.remove(leaves);
+        gone.extend(take_out(&mut self.due, leaves));
         gone.iter().for_each(|ticket| self.settle(ticket));
         epochs
     }
@@ -612,8 +624,42 @@ impl State {
         (!age.is_zero()).then_some(age)
     }
 
-    fn enter(&mut self, ticket: Ticket) -> Admission {
+    fn enter(&mut self, ticket: Ticket, now: EpochMs) -> Admission {
+        if ticket.request.envelope.context.queue == Queue::Live {
+            self.live = Some(now);
+        }
         self.window.take(&ticket);
+        if ticket.origin == Origin::Jobs {
+            // Behind those that wait, also where one may begin.
+            self.jobs.push_back(ticket);
+            return match self.next_job(now) {
+                Some(next) => self.offer(next),
+                None => Admission::Waits,
+            };
+        }
+        self.offer(ticket)
+    }
+
+    fn next_job(&mut self, now: EpochMs) -> Option<Ticket> {
+        if self.may_begin_a_job(now) {
+            self.jobs.pop_front()
+        } else {
+            None
+        }
+    }
+
+    /// Whether fewer requests of jobs are begun than may be.
+    fn may_begin_a_job(&self, now: EpochMs) -> bool {
+        let beside_live = self.live.is_some_and(|live| live.age(now) < LIVE);
+        let part = if beside_live {
+            BEGUN_BESIDE_LIVE
+        } else {
+            BEGUN
+        };
+        self.window.jobs - self.jobs.len() < (self.bounds.jobs / part).max(1)
+    }
+
+    fn offer(&mut self, ticket: Ticket) -> Admission {
         let admission = match self.lanes.offer(ticket.lane, ticket) {
             Offer::Start(ticket) => Admission::Start(ticket),
             Offer::Full(ticket) => Admission::LaneFull(ticket),
@@ -653,6 +699,13 @@ impl State {
             .get_mut(&ticket.partition())
             .filter(|assigned| assigned.epoch == ticket.epoch)
     }
+}
+
+/// Takes out what `leaves`; the rest keeps its order.
+fn take_out(waiting: &mut VecDeque<Ticket>, leaves: impl Fn(&Ticket) -> bool) -> Vec<Ticket> {
+    let (out, rest): (Vec<_>, Vec<_>) = waiting.drain(..).partition(leaves);
+    *waiting = rest.into();
+    out
 }
 
 /// The first second that has not begun before `time`.
@@ -769,6 +822,54 @@ mod tests {
             let change = change.map(|hold| (partition.clone(), hold));
             assert_eq!(state.holds(), Vec::from_iter(change), "after {offset}");
         }
+    }
+
+    #[test]
+    fn jobs_begin_in_order_a_half_at_once_and_few_beside_live_requests() {
+        let mut state = State::new(Bounds {
+            window: 100,
+            window_bytes: 100_000,
+            jobs: 32,
+            ..bounds()
+        });
+        let of = |topic: &str| Partition {
+            topic: topic.into(),
+            number: 0,
+        };
+        let (jobs, requests) = (of("jobs"), of("requests"));
+        state.assign(jobs.clone(), Origin::Jobs, Tracker::foreign(0, 0));
+        state.assign(requests.clone(), Origin::Requests, Tracker::foreign(0, 0));
+        let begun = |admissions: Vec<Admission>| -> Vec<Ticket> {
+            let tickets = admissions.into_iter().filter_map(|one| match one {
+                Admission::Start(ticket) => Some(ticket),
+                Admission::LaneFull(_) | Admission::Waits => None,
+            });
+            tickets.collect()
+        };
+        let offsets = |tickets: &[Ticket]| -> Vec<i64> {
+            let positions = tickets.iter().map(|ticket| &ticket.request.record.position);
+            positions.map(|position| position.offset).collect()
+        };
+        let mut admissions = Vec::new();
+        for offset in 0..32 {
+            assert_eq!(state.holds(), [], "{offset} are in hand");
+            let epoch = state.deliver(&jobs, offset, Some(NOW), NOW).expect("ours");
+            let request = request(&jobs, offset, NOW, Origin::Jobs);
+            admissions.push(state.admit(request, epoch, NOW));
+        }
+        let first = begun(admissions);
+        assert_eq!(offsets(&first), Vec::from_iter(0..16), "half of the places");
+        assert_eq!(state.holds(), [(jobs.clone(), true)]);
+        assert_eq!(offsets(&begun(state.take_due(NOW))), [0; 0]);
+
+        let live = admit(&mut state, &requests, NOW);
+        state.committed(Vec::new(), first[..15].iter());
+        let beside = begun(state.take_due(NOW));
+        assert_eq!(offsets(&beside), [16], "two of 32 beside live ones");
+        state.committed(Vec::new(), std::iter::once(&live));
+        let later = NOW.plus(LIVE);
+        let rest = begun(state.take_due(later));
+        assert_eq!(offsets(&rest), Vec::from_iter(17..31), "in order");
     }
 
     #[test]
