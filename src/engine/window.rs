@@ -80,7 +80,6 @@ pub struct Window {
     topic: String,
     /// What is still to be read, by partition.
     open: BTreeMap<i32, Span>,
-    offsets: u64,
 }
 
 impl Window {
@@ -134,7 +133,6 @@ impl Window {
         let starts = open.iter().map(|(partition, span)| (*partition, span.from));
         assign(&consumer, topic, starts)?;
         Ok(Self {
-            offsets: open.values().map(|span| span.length()).sum(),
             consumer,
             topic: topic.to_owned(),
             open,
@@ -162,7 +160,6 @@ impl Window {
         let starts = window.spans().iter();
         let starts = starts.map(|(partition, span)| (*partition, span.from));
         assign(&window.consumer, topic, starts)?;
-        window.offsets = window.open.values().map(|span| span.length()).sum();
         Ok(window)
     }
 
@@ -170,12 +167,6 @@ impl Window {
     #[must_use]
     pub fn spans(&self) -> &BTreeMap<i32, Span> {
         &self.open
-    }
-
-    /// How many offsets it has: at least as many as records, since transactions leave marks.
-    #[must_use]
-    pub fn offsets(&self) -> u64 {
-        self.offsets
     }
 
     /// The next record; none at the end. Blocks.
@@ -303,7 +294,9 @@ impl Span {
         }
     }
 
-    fn length(self) -> u64 {
+    /// How many offsets.
+    #[must_use]
+    pub fn length(self) -> u64 {
         u64::try_from(self.until - self.from).unwrap_or(0)
     }
 }

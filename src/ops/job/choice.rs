@@ -1,15 +1,18 @@
-//! Which of the records that a job is about it sends, and why not the others. Of each it keeps 32 bytes.
+//! Which of the records that a job is about it sends, and why not the others. Of each it keeps 24 bytes.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
+use anyhow::ensure;
+use bit_set::BitSet;
 use serde::Serialize;
 
 use crate::clock::EpochMs;
 use crate::domain::contact::MobileNumber;
 use crate::domain::request::{RequestType, Submission};
 use crate::engine::headers;
-use crate::engine::record::Record;
+use crate::engine::record::Position;
+use crate::engine::window::Span;
 use crate::ops::letter::Letter;
 use crate::ops::shown::masked;
 use crate::outcome::Stage;
@@ -155,26 +158,66 @@ const KEPT: usize = 64;
 /// a million, two are alike once in 37 million times.
 pub(super) struct Candidates {
     hasher: RandomState,
+    ranks: Ranks,
     /// Sorted by source once all are there.
     all: Vec<Candidate>,
-    samples: Vec<(u64, Sample)>,
+    /// The ranks of those that were published, and of those that were sent again.
+    published: BitSet,
+    sent_again: BitSet,
+    samples: Vec<(u32, Sample)>,
     counts: BTreeMap<Skip, u64>,
     stages: Vec<Stage>,
     matched: u64,
 }
 
-/// 32 bytes of a record: of a million this is most of what a plan needs.
+/// 24 bytes of a record: of a million this is most of what a plan needs.
 #[derive(Clone, Copy)]
 struct Candidate {
     /// The hash of where the request was first.
     source: u64,
     /// The hash of who asks for what; 0: it cannot be read.
     person: u64,
-    /// Partition and offset.
-    place: u64,
     /// When it was written, or failed, in seconds.
     at: u32,
-    skip: Option<Skip>,
+    /// Where it is.
+    rank: u32,
+}
+
+/// Numbers the offsets of a window, by partition and offset.
+#[derive(Debug)]
+struct Ranks {
+    /// Of each partition, and the rank of its first offset.
+    spans: BTreeMap<i32, (Span, u32)>,
+    count: u32,
+}
+
+impl Ranks {
+    fn new(spans: &BTreeMap<i32, Span>) -> anyhow::Result<Self> {
+        let mut ranks = Self {
+            spans: BTreeMap::new(),
+            count: 0,
+        };
+        for (partition, span) in spans {
+            ranks.spans.insert(*partition, (*span, ranks.count));
+            let length = u32::try_from(span.length()).ok();
+            let count = length.and_then(|length| ranks.count.checked_add(length));
+            ensure!(
+                count.is_some(),
+                "there are more than {} offsets to look through: take them in parts, by --partition or --since",
+                u32::MAX
+            );
+            ranks.count = count.unwrap_or_default();
+        }
+        Ok(ranks)
+    }
+
+    /// None: it is outside of the window.
+    fn of(&self, position: &Position) -> Option<u32> {
+        let (span, first) = self.spans.get(&position.partition)?;
+        let within = (span.from..span.until).contains(&position.offset);
+        let index = u32::try_from(position.offset - span.from).ok()?;
+        within.then(|| first + index)
+    }
 }
 
 /// What a look through the records came to.
@@ -188,29 +231,25 @@ pub(super) struct Choice {
     pub(super) samples: Vec<Sample>,
     /// Where the dead letters failed.
     pub(super) stages: Vec<Stage>,
-    /// Where those are that are sent, sorted.
-    places: Vec<u64>,
+    ranks: Ranks,
+    /// Of those that are sent.
+    sent: BitSet,
+    count: u64,
 }
 
 impl Choice {
     /// How many are sent.
     #[must_use]
     pub(super) fn len(&self) -> u64 {
-        self.places.len() as u64
+        self.count
     }
 
-    /// Whether this record is sent.
+    /// Whether the record at this position is sent.
     #[must_use]
-    pub(super) fn has(&self, record: &Record) -> bool {
-        self.places.binary_search(&place_of(record)).is_ok()
+    pub(super) fn has(&self, position: &Position) -> bool {
+        let rank = self.ranks.of(position);
+        rank.is_some_and(|rank| self.sent.contains(rank as usize))
     }
-}
-
-/// Sorted by partition, then offset. Kafka has neither that many partitions nor such offsets.
-fn place_of(record: &Record) -> u64 {
-    let partition = u64::try_from(record.position.partition).unwrap_or(0);
-    let offset = u64::try_from(record.position.offset).unwrap_or(0);
-    (partition << 44) | (offset & ((1 << 44) - 1))
 }
 
 fn seconds(at: EpochMs) -> u32 {
@@ -218,25 +257,34 @@ fn seconds(at: EpochMs) -> u32 {
 }
 
 /// Memory is set aside for so many at once, and only used as they come: growing would need both.
-const MOST_AT_ONCE: u64 = 4_000_000;
+const MOST_AT_ONCE: u32 = 4_000_000;
 
 impl Candidates {
-    /// None yet, of this many records at most.
-    #[must_use]
-    pub(super) fn among(records: u64) -> Self {
-        let capacity = usize::try_from(records.min(MOST_AT_ONCE)).unwrap_or(0);
-        Self {
+    /// None yet, of what lies between these points.
+    ///
+    /// # Errors
+    ///
+    /// When that are too many offsets to be numbered.
+    pub(super) fn among(spans: &BTreeMap<i32, Span>) -> anyhow::Result<Self> {
+        let ranks = Ranks::new(spans)?;
+        Ok(Self {
             hasher: RandomState::new(),
-            all: Vec::with_capacity(capacity),
+            all: Vec::with_capacity(ranks.count.min(MOST_AT_ONCE) as usize),
+            ranks,
+            published: BitSet::new(),
+            sent_again: BitSet::new(),
             samples: Vec::new(),
             counts: BTreeMap::new(),
             stages: Vec::new(),
             matched: 0,
-        }
+        })
     }
 
     /// Takes a record that the filter has taken.
     pub(super) fn add(&mut self, letter: &Letter, rules: Rules<'_>) {
+        let Some(rank) = self.ranks.of(&letter.record().position) else {
+            return;
+        };
         self.matched += 1;
         if let Some(skip) = skip_of(letter, rules) {
             *self.counts.entry(skip).or_default() += 1;
@@ -245,17 +293,15 @@ impl Candidates {
         let stage = letter.stage();
         self.stages
             .extend(stage.filter(|stage| !self.stages.contains(stage)));
-        let place = place_of(letter.record());
         if self.samples.len() < KEPT {
-            self.samples.push((place, Sample::of(letter)));
+            self.samples.push((rank, Sample::of(letter)));
         }
         let source = letter.source().to_string();
         self.all.push(Candidate {
             source: self.hasher.hash_one(source.as_str()),
             person: self.person_of(letter),
-            place,
             at: seconds(failed_at(letter)),
-            skip: None,
+            rank,
         });
     }
 
@@ -302,10 +348,12 @@ impl Candidates {
         let at = seconds(EpochMs(seen.finished_at_ms));
         if seen.outcome == "published" {
             if !rules.even_published {
-                self.mark(&source, Skip::Published, |of| of <= at);
+                let same = of_source(&self.all, self.hasher.hash_one(&*source));
+                let older = same.filter(|one| one.at <= at);
+                self.published.extend(older.map(|one| one.rank as usize));
             }
         } else if seen.replay_id.is_some() {
-            self.mark(&source, Skip::AlreadySent, |of| of < at);
+            self.was_sent_again(&source, at);
         }
     }
 
@@ -316,62 +364,65 @@ impl Candidates {
             return;
         }
         let at = letter.written().map_or(0, seconds);
-        self.mark(&letter.source().to_string(), Skip::AlreadySent, |of| {
-            of < at
-        });
+        self.was_sent_again(&letter.source().to_string(), at);
     }
 
-    fn mark(&mut self, source: &str, skip: Skip, holds: impl Fn(u32) -> bool) {
-        let hash = self.hasher.hash_one(source);
-        let first = self.all.partition_point(|one| one.source < hash);
-        let same = self.all[first..].iter_mut();
-        for one in same.take_while(|one| one.source == hash) {
-            // An outcome says more than that it was sent.
-            if holds(one.at) && one.skip != Some(Skip::Published) {
-                one.skip = Some(skip);
-            }
-        }
+    fn was_sent_again(&mut self, source: &str, at: u32) {
+        let same = of_source(&self.all, self.hasher.hash_one(source));
+        let older = same.filter(|one| one.at < at);
+        self.sent_again.extend(older.map(|one| one.rank as usize));
     }
 
     /// What is sent: of each person the latest, and the first so many.
     #[must_use]
     pub(super) fn choose(mut self, rules: Rules<'_>) -> Choice {
-        self.skip_duplicates();
-        let open = self.all.iter().filter(|one| one.skip.is_none());
-        let mut places: Vec<u64> = open.map(|one| one.place).collect();
-        places.sort_unstable();
+        // Of a person the latest counts, also where it was sent already: their older ones are done with it.
+        self.all
+            .sort_unstable_by_key(|one| (one.person, one.at, one.rank));
+        let mut sent = BitSet::new();
         let mut counts = self.counts;
-        for skip in self.all.iter().filter_map(|one| one.skip) {
+        for (index, one) in self.all.iter().enumerate() {
+            let rank = one.rank as usize;
+            let next = self.all.get(index + 1);
+            // An outcome says more than that it was sent.
+            let skip = if self.published.contains(rank) {
+                Skip::Published
+            } else if self.sent_again.contains(rank) {
+                Skip::AlreadySent
+            } else if one.person != 0 && next.is_some_and(|next| next.person == one.person) {
+                Skip::DuplicatePerson
+            } else {
+                sent.insert(rank);
+                continue;
+            };
             *counts.entry(skip).or_default() += 1;
         }
         let limit = usize::try_from(rules.limit).unwrap_or(usize::MAX);
-        if places.len() > limit {
-            counts.insert(Skip::Limit, (places.len() - limit) as u64);
-            places.truncate(limit);
+        let beyond: BitSet = sent.iter().skip(limit).collect();
+        if !beyond.is_empty() {
+            counts.insert(Skip::Limit, beyond.count() as u64);
+            sent.difference_with(&beyond);
         }
-        let sent = self.samples.into_iter();
-        let sent = sent.filter(|(place, _)| places.binary_search(place).is_ok());
+        let samples = self.samples.into_iter();
+        let samples = samples.filter(|(rank, _)| sent.contains(*rank as usize));
         Choice {
             matched: self.matched,
             skipped: counts,
-            samples: sent.map(|(_, sample)| sample).take(SAMPLES).collect(),
+            samples: samples.map(|(_, sample)| sample).take(SAMPLES).collect(),
             stages: self.stages,
-            places,
+            ranks: self.ranks,
+            count: sent.count() as u64,
+            sent,
         }
     }
+}
 
-    /// Of a person the latest counts, also where it was sent already: their older ones are done with it.
-    fn skip_duplicates(&mut self) {
-        self.all
-            .sort_unstable_by_key(|one| (one.person, one.at, one.place));
-        for index in 1..self.all.len() {
-            let next = self.all[index].person;
-            let one = &mut self.all[index - 1];
-            if one.person == next && next != 0 {
-                one.skip.get_or_insert(Skip::DuplicatePerson);
-            }
-        }
-    }
+/// Those of this source, where they are sorted by it.
+fn of_source(all: &[Candidate], source: u64) -> impl Iterator<Item = &Candidate> {
+    let first = all.partition_point(|one| one.source < source);
+    all[first..]
+        .iter()
+        .take_while(move |one| one.source == source)
 }
 
 /// When a dead letter failed; when a request came.
@@ -405,7 +456,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::engine::record::{Header, Position};
+    use crate::engine::record::{Header, Record};
     use crate::ops::letter::tests::{LOGIN, REFUSED};
 
     const RULES: Rules<'_> = Rules {
@@ -449,8 +500,16 @@ mod tests {
         .into_bytes()
     }
 
+    fn among(offsets: i64) -> Candidates {
+        let span = Span {
+            from: 0,
+            until: offsets,
+        };
+        Candidates::among(&BTreeMap::from([(0, span)])).expect("few")
+    }
+
     fn choose(letters: &[Letter], outcomes: &[Vec<u8>], rules: Rules<'_>) -> Choice {
-        let mut candidates = Candidates::among(8);
+        let mut candidates = among(8);
         for letter in letters {
             candidates.add(letter, rules);
         }
@@ -462,9 +521,9 @@ mod tests {
     }
 
     fn chosen(choice: &Choice, letters: &[Letter]) -> Vec<i64> {
-        let all = letters.iter().map(Letter::record);
-        all.filter(|record| choice.has(record))
-            .map(|record| record.position.offset)
+        let all = letters.iter().map(|letter| &letter.record().position);
+        all.filter(|position| choice.has(position))
+            .map(|position| position.offset)
             .collect()
     }
 
@@ -522,7 +581,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_again_and_has_not_ended_is_not_sent_again() {
-        let mut candidates = Candidates::among(8);
+        let mut candidates = among(8);
         candidates.add(&letter(1, "9876543210", &[]), RULES);
         candidates.complete();
         let mut record = letter(9, "9876543210", &[(headers::REPLAY_ID, "other")])
@@ -546,6 +605,34 @@ mod tests {
         let choice = choose(&[letter(1, "9876543210", changes)], &[], rules);
         assert_eq!(choice.skipped, BTreeMap::from([(skip, 1)]));
         assert_eq!(choice.len(), 0);
+    }
+
+    #[test]
+    fn offsets_are_numbered_through_all_partitions() {
+        let span = |from, until| Span { from, until };
+        let spans = BTreeMap::from([(1, span(5, 8)), (4, span(0, 2))]);
+        let ranks = Ranks::new(&spans).expect("few");
+        let rank = |partition, offset| {
+            ranks.of(&Position {
+                topic: "dlq".into(),
+                partition,
+                offset,
+            })
+        };
+        let all = [(1, 5), (1, 7), (4, 0), (4, 1)];
+        let expected = [Some(0), Some(2), Some(3), Some(4)];
+        assert_eq!(
+            all.map(|(partition, offset)| rank(partition, offset)),
+            expected
+        );
+        let outside = [(1, 4), (1, 8), (4, 2), (0, 5)];
+        assert_eq!(
+            outside.map(|(partition, offset)| rank(partition, offset)),
+            [None; 4]
+        );
+        let many = BTreeMap::from([(0, span(0, 1 << 31)), (1, span(0, 1 << 31))]);
+        let refused = Ranks::new(&many).expect_err("too many").to_string();
+        assert!(refused.ends_with("by --partition or --since"), "{refused}");
     }
 
     #[test]

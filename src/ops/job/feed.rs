@@ -126,7 +126,7 @@ impl Feed for Topic {
         let position = &record.position;
         self.position
             .insert(position.partition, position.offset + 1);
-        let is_sent = self.choice.has(&record);
+        let is_sent = self.choice.has(position);
         Ok(Some(
             is_sent.then(|| self.stamp.again(&(self.read)(record))),
         ))

@@ -383,7 +383,7 @@ impl Worker<'_> {
     /// Looks through all of it, and at what speaks against sending it; also how many records that were.
     fn choose(&self, mut window: Window, about: &About<'_>) -> anyhow::Result<(Choice, u64)> {
         let rules = about.rules;
-        let mut candidates = Candidates::among(window.offsets());
+        let mut candidates = Candidates::among(window.spans())?;
         let mut looked_at = 0;
         while let Some(record) = window.next_record()? {
             looked_at += 1;
