@@ -1,9 +1,10 @@
 //! Everything the engine knows about the requests in its hands; pure, behind one lock.
 //!
 //! ```text
-//!              deliver            admit                         start           committed
+//!              deliver            admit                start           committed
 //! consumer ──▶ tracker ──▶ parked until due ─┐
-//!                     └──────────────────────┴─▶ window: (jobs ─▶) lane ─▶ open ─▶ finished
+//!                     ├──▶ jobs that wait ───┤
+//!                     └──────────────────────┴─▶ window: lane ─▶ open ─▶ finished
 //! ```
 //!
 //! A delivered offset is *unfinished* until its results are committed. A request holds its
@@ -23,14 +24,11 @@ use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
 use crate::egov::Queue;
 
-/// The part of the jobs' places that may be begun: the others are at hand when those are done, since to read
-/// on from a partition that was paused takes 100 ms.
-const BEGUN: usize = 2;
+/// The part of the jobs' places that they may take while live requests come: these are to find a processor
+/// that is free.
+const BESIDE_LIVE: usize = 16;
 
-/// The part that may be begun while live requests come: these are to find a processor that is free.
-const BEGUN_BESIDE_LIVE: usize = 16;
-
-/// How long ago the last live request came where none does.
+/// No live requests come when there was none for so long.
 const LIVE: Duration = Duration::from_secs(1);
 
 /// A partition of a topic.
@@ -55,7 +53,7 @@ pub struct Bounds {
     pub window_bytes: usize,
     /// Requests in one lane.
     pub lane: usize,
-    /// Requests from jobs topics in the window.
+    /// Requests from jobs topics in the window; about as many wait outside.
     pub jobs: usize,
     /// Parked retries, per partition.
     pub parked: usize,
@@ -142,8 +140,11 @@ struct Window {
 impl Window {
     fn take(&mut self, ticket: &Ticket) {
         self.requests += 1;
-        self.bytes += ticket.bytes;
-        self.jobs += usize::from(ticket.origin == Origin::Jobs);
+        if ticket.origin == Origin::Jobs {
+            self.jobs += 1;
+        } else {
+            self.bytes += ticket.bytes;
+        }
     }
 }
 
@@ -184,7 +185,8 @@ pub struct State {
     parked: Parked<Ticket>,
     /// Due, and waiting for a place in the window; ahead of newly polled records.
     due: VecDeque<Ticket>,
-    /// Requests from jobs topics that have their place in the window, and wait for others of them.
+    /// Requests from jobs topics that wait for a place in the window, so that there are some at hand when places
+    /// get free: to read on from a partition that was paused takes 100 ms. Their bytes count as in the window.
     jobs: VecDeque<Ticket>,
     /// When the last live request came into the window.
     live: Option<EpochMs>,
@@ -336,7 +338,7 @@ impl State {
         admissions
     }
 
-    /// Whether requests are due, or of jobs, and wait for others to be done.
+    /// Whether requests that are due, or of jobs, wait for a place in the window.
     #[must_use]
     pub fn has_due(&self) -> bool {
         !self.due.is_empty() || !self.jobs.is_empty()
@@ -491,7 +493,7 @@ impl State {
 
     /// The partitions to stop reading from (`true`) and to go on with (`false`), since the last call.
     pub fn holds(&mut self) -> Vec<(Partition, bool)> {
-        let (bounds, jobs) = (&self.bounds, self.window.jobs);
+        let (bounds, jobs) = (&self.bounds, self.jobs.len());
         let mut changes = Vec::new();
         for (partition, assigned) in &mut self.assigned {
             let fill = if assigned.held { Fill::Low } else { Fill::High };
@@ -502,13 +504,9 @@ impl State {
                     bound.saturating_sub(1)
                 }
             };
-            let share_of_jobs = match assigned.held {
-                true => bounds.jobs * 3 / 4,
-                false => bounds.jobs.saturating_sub(1),
-            };
             let hold = !assigned.tracker.has_room(fill)
                 || assigned.parked > share(bounds.parked)
-                || (assigned.origin == Origin::Jobs && jobs > share_of_jobs);
+                || (assigned.origin == Origin::Jobs && jobs > share(bounds.jobs));
             if hold != assigned.held {
                 assigned.held = hold;
                 changes.push((partition.clone(), hold));
@@ -539,11 +537,13 @@ impl State {
             }
         }
         let leaves = |ticket: &Ticket| epochs.contains(&ticket.epoch);
-        let mut waiting = self.lanes.remove_waiting(leaves);
-        waiting.extend(take_out(&mut self.jobs, leaves));
+        let waiting = self.lanes.remove_waiting(leaves);
         waiting.iter().for_each(|ticket| self.release(ticket));
         let mut gone = self.parked.remove(leaves);
         gone.extend(take_out(&mut self.due, leaves));
+        let jobs = take_out(&mut self.jobs, leaves);
+        self.window.bytes -= jobs.iter().map(|ticket| ticket.bytes).sum::<usize>();
+        gone.extend(jobs);
         gone.iter().for_each(|ticket| self.settle(ticket));
         epochs
     }
@@ -628,9 +628,9 @@ impl State {
         if ticket.request.envelope.context.queue == Queue::Live {
             self.live = Some(now);
         }
-        self.window.take(&ticket);
         if ticket.origin == Origin::Jobs {
-            // Behind those that wait, also where one may begin.
+            // Behind those that wait, also where there is a place.
+            self.window.bytes += ticket.bytes;
             self.jobs.push_back(ticket);
             return match self.next_job(now) {
                 Some(next) => self.offer(next),
@@ -640,26 +640,17 @@ impl State {
         self.offer(ticket)
     }
 
+    /// The next request of a job, where there is a place for it.
     fn next_job(&mut self, now: EpochMs) -> Option<Ticket> {
-        if self.may_begin_a_job(now) {
-            self.jobs.pop_front()
-        } else {
-            None
-        }
-    }
-
-    /// Whether fewer requests of jobs are begun than may be.
-    fn may_begin_a_job(&self, now: EpochMs) -> bool {
         let beside_live = self.live.is_some_and(|live| live.age(now) < LIVE);
-        let part = if beside_live {
-            BEGUN_BESIDE_LIVE
-        } else {
-            BEGUN
-        };
-        self.window.jobs - self.jobs.len() < (self.bounds.jobs / part).max(1)
+        let part = if beside_live { BESIDE_LIVE } else { 1 };
+        let is_free = self.window.jobs < (self.bounds.jobs / part).max(1)
+            && self.window.requests < self.bounds.window;
+        if is_free { self.jobs.pop_front() } else { None }
     }
 
     fn offer(&mut self, ticket: Ticket) -> Admission {
+        self.window.take(&ticket);
         let admission = match self.lanes.offer(ticket.lane, ticket) {
             Offer::Start(ticket) => Admission::Start(ticket),
             Offer::Full(ticket) => Admission::LaneFull(ticket),
@@ -825,11 +816,11 @@ mod tests {
     }
 
     #[test]
-    fn jobs_begin_in_order_a_half_at_once_and_few_beside_live_requests() {
+    fn jobs_begin_in_order_and_few_beside_live_requests() {
         let mut state = State::new(Bounds {
             window: 100,
             window_bytes: 100_000,
-            jobs: 32,
+            jobs: 16,
             ..bounds()
         });
         let of = |topic: &str| Partition {
@@ -858,18 +849,27 @@ mod tests {
             admissions.push(state.admit(request, epoch, NOW));
         }
         let first = begun(admissions);
-        assert_eq!(offsets(&first), Vec::from_iter(0..16), "half of the places");
+        assert_eq!(offsets(&first), Vec::from_iter(0..16));
         assert_eq!(state.holds(), [(jobs.clone(), true)]);
         assert_eq!(offsets(&begun(state.take_due(NOW))), [0; 0]);
 
         let live = admit(&mut state, &requests, NOW);
         state.committed(Vec::new(), first[..15].iter());
         let beside = begun(state.take_due(NOW));
-        assert_eq!(offsets(&beside), [16], "two of 32 beside live ones");
+        assert_eq!(
+            offsets(&beside),
+            [0; 0],
+            "one is under way beside live ones"
+        );
+        state.committed(Vec::new(), first[15..].iter());
+        let next = begun(state.take_due(NOW));
+        assert_eq!(offsets(&next), [16]);
         state.committed(Vec::new(), std::iter::once(&live));
-        let later = NOW.plus(LIVE);
-        let rest = begun(state.take_due(later));
-        assert_eq!(offsets(&rest), Vec::from_iter(17..31), "in order");
+        let rest = begun(state.take_due(NOW.plus(LIVE)));
+        assert_eq!(offsets(&rest), Vec::from_iter(17..32), "in order");
+        assert_eq!(state.holds(), [(jobs, false)]);
+        state.committed(Vec::new(), next.iter().chain(&rest));
+        assert_eq!((state.window.bytes, state.room()), (0, 100));
     }
 
     #[test]

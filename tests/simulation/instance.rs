@@ -1,6 +1,6 @@
 //! One process: the engine's state, and around it what its threads do, in steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use user_otp::clock::EpochMs;
@@ -137,13 +137,15 @@ impl Instance {
     }
 
     /// All places are free again.
-    pub(crate) fn check_empty(&self) {
+    pub(crate) fn check_empty(&self, now: EpochMs) {
         assert_eq!(
             self.state.room(),
             self.window,
             "places in the window are lost"
         );
         assert_eq!(self.state.open(), 0, "requests are open");
+        let gauges = self.state.gauges(&HashMap::new(), now);
+        assert_eq!(gauges.window_bytes, 0, "bytes in the window are lost");
         let never = EpochMs(i64::MAX / 2);
         assert_eq!(self.state.overdue(never), None, "requests count as in hand");
     }

@@ -403,7 +403,7 @@ impl Simulation {
             assert!(start.is_some(), "no start of {partition:?} is committed");
         }
         for instance in &self.instances {
-            instance.check_empty();
+            instance.check_empty(self.world.now);
             for partition in &instance.started {
                 let committed = broker.committed(partition).flatten();
                 assert_eq!(
