@@ -141,10 +141,10 @@ impl Connection {
             .set("auto.offset.reset", "earliest")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.wait.max.ms", "50")
-            // Bounds what lies in the library's memory; small JSON records grow tenfold there.
-            .set("queued.min.messages", "4000")
-            .set("queued.max.messages.kbytes", "8192")
-            .set("max.partition.fetch.bytes", "131072");
+            // Bounds what lies in the library's memory, as for the engine's consumer.
+            .set("queued.min.messages", "1000")
+            .set("queued.max.messages.kbytes", "2048")
+            .set("max.partition.fetch.bytes", "32768");
         self.with_operator_properties(config)
     }
 

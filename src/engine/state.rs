@@ -24,12 +24,15 @@ use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
 use crate::egov::Queue;
 
-/// The part of the jobs' places that they may take while live requests come: these are to find a processor
-/// that is free.
+/// The part of the jobs' places that they take while live requests come: these are to find a processor that is
+/// free.
 const BESIDE_LIVE: usize = 16;
 
+/// The part that they take otherwise: the first live request is not to wait for long either.
+const ALONE: usize = 4;
+
 /// No live requests come when there was none for so long.
-const LIVE: Duration = Duration::from_secs(1);
+const LIVE: Duration = Duration::from_secs(10);
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -643,7 +646,7 @@ impl State {
     /// The next request of a job, where there is a place for it.
     fn next_job(&mut self, now: EpochMs) -> Option<Ticket> {
         let beside_live = self.live.is_some_and(|live| live.age(now) < LIVE);
-        let part = if beside_live { BESIDE_LIVE } else { 1 };
+        let part = if beside_live { BESIDE_LIVE } else { ALONE };
         let is_free = self.window.jobs < (self.bounds.jobs / part).max(1)
             && self.window.requests < self.bounds.window;
         if is_free { self.jobs.pop_front() } else { None }
@@ -842,33 +845,38 @@ mod tests {
             positions.map(|position| position.offset).collect()
         };
         let mut admissions = Vec::new();
-        for offset in 0..32 {
+        for offset in 0..20 {
             assert_eq!(state.holds(), [], "{offset} are in hand");
             let epoch = state.deliver(&jobs, offset, Some(NOW), NOW).expect("ours");
             let request = request(&jobs, offset, NOW, Origin::Jobs);
             admissions.push(state.admit(request, epoch, NOW));
         }
         let first = begun(admissions);
-        assert_eq!(offsets(&first), Vec::from_iter(0..16));
-        assert_eq!(state.holds(), [(jobs.clone(), true)]);
+        assert_eq!(offsets(&first), [0, 1, 2, 3]);
+        assert_eq!(state.holds(), [(jobs.clone(), true)], "16 wait");
         assert_eq!(offsets(&begun(state.take_due(NOW))), [0; 0]);
 
         let live = admit(&mut state, &requests, NOW);
-        state.committed(Vec::new(), first[..15].iter());
+        state.committed(Vec::new(), first[..3].iter());
         let beside = begun(state.take_due(NOW));
         assert_eq!(
             offsets(&beside),
             [0; 0],
             "one is under way beside live ones"
         );
-        state.committed(Vec::new(), first[15..].iter());
-        let next = begun(state.take_due(NOW));
-        assert_eq!(offsets(&next), [16]);
+        state.committed(Vec::new(), first[3..].iter());
+        let mut open = begun(state.take_due(NOW));
+        assert_eq!(offsets(&open), [4]);
         state.committed(Vec::new(), std::iter::once(&live));
-        let rest = begun(state.take_due(NOW.plus(LIVE)));
-        assert_eq!(offsets(&rest), Vec::from_iter(17..32), "in order");
+        let later = NOW.plus(LIVE);
+        open.extend(begun(state.take_due(later)));
+        assert_eq!(offsets(&open), [4, 5, 6, 7], "in order");
+        assert_eq!(state.holds(), [], "12 wait");
+        while !open.is_empty() {
+            state.committed(Vec::new(), open.iter());
+            open = begun(state.take_due(later));
+        }
         assert_eq!(state.holds(), [(jobs, false)]);
-        state.committed(Vec::new(), next.iter().chain(&rest));
         assert_eq!((state.window.bytes, state.room()), (0, 100));
     }
 
