@@ -67,6 +67,10 @@ fn value(command: &str, by: &str, at_ms: i64, filter: &str) -> serde_json::Resul
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -76,5 +80,13 @@ mod tests {
             String::from_utf8_lossy(&value),
             r#"{"audit":"reveal","command":"dlq show","by":"asha (uid 1000) at ops-1","atMs":7,"filter":"--tenant pb"}"#
         );
+        let schema: Value =
+            serde_json::from_str(include_str!("../../topics/schemas/reveal.json")).expect("JSON");
+        let written: Value = serde_json::from_slice(&value).expect("JSON");
+        let names = |of: &Value| -> BTreeSet<String> {
+            let object = of.as_object().expect("an object");
+            object.keys().cloned().collect()
+        };
+        assert_eq!(names(&schema["properties"]), names(&written));
     }
 }

@@ -274,6 +274,15 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_documents_sample_is_such_a_record() {
+        let text = include_str!("../../../topics/samples/job_log.json");
+        let sample: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let job: JobRecord = serde_json::from_value(sample["value"].clone()).expect("a job");
+        assert_eq!(serde_json::to_value(&job).expect("JSON"), sample["value"]);
+        assert_eq!(sample["key"], job.job);
+    }
+
+    #[test]
     fn what_was_written_is_read_the_same() {
         let value = serde_json::to_vec(&job("a")).expect("JSON");
         assert_eq!(
