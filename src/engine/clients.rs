@@ -144,7 +144,7 @@ impl Connection {
             // Bounds what lies in the library's memory, as for the engine's consumer.
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "2048")
-            .set("max.partition.fetch.bytes", "32768");
+            .set("max.partition.fetch.bytes", "65536");
         self.with_operator_properties(config)
     }
 
