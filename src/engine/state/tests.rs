@@ -1,0 +1,182 @@
+use super::*;
+use crate::engine::record::{Position, Reading, Record};
+
+const NOW: EpochMs = EpochMs(10_000_000);
+
+fn bounds() -> Bounds {
+    Bounds {
+        window: 10,
+        window_bytes: 1_000,
+        lane: 10,
+        jobs: 10,
+        parked: 10,
+        lifetime: Duration::from_secs(300),
+    }
+}
+
+fn state() -> (State, Partition) {
+    let mut state = State::new(bounds());
+    let partition = Partition {
+        topic: "requests".into(),
+        number: 0,
+    };
+    state.assign(partition.clone(), Origin::Requests, Tracker::foreign(0, 0));
+    (state, partition)
+}
+
+fn request(partition: &Partition, offset: i64, time: EpochMs, origin: Origin) -> Request {
+    let record = Record {
+        position: Position {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.number,
+            offset,
+        },
+        timestamp: Some(time),
+        key: None,
+        value: Some(b"{}".to_vec()),
+        headers: Vec::new(),
+    };
+    let reading = Reading {
+        lifetime: Duration::from_secs(300),
+        accepted: "accepted".into(),
+    };
+    Request::read(record, origin, NOW, &reading)
+}
+
+fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
+    let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
+    let request = request(partition, 0, time, Origin::Requests);
+    let Admission::Start(ticket) = state.admit(request, epoch, NOW) else {
+        unreachable!("nobody is before it");
+    };
+    ticket
+}
+
+#[test]
+fn a_request_is_overdue_from_its_deadline_or_from_when_we_got_it() {
+    let seconds = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let hour_ago = EpochMs(NOW.0 - 3_600_000);
+    for (time, ends_after) in [(NOW, 300), (hour_ago, 0)] {
+        let (mut state, partition) = state();
+        let ticket = admit(&mut state, &partition, time);
+        assert_eq!(state.overdue(seconds(ends_after)), None);
+        let overdue = state.overdue(seconds(ends_after + 61));
+        assert_eq!(overdue, Some(Duration::from_secs(60)));
+        state.committed(Vec::new(), std::iter::once(&ticket));
+        assert_eq!(state.overdue(seconds(10_000)), None);
+    }
+}
+
+#[test]
+fn a_retry_topic_is_held_while_too_many_wait_and_read_again_when_half_are_gone() {
+    let delay = Duration::from_secs(5);
+    let mut state = State::new(Bounds {
+        parked: 4,
+        ..bounds()
+    });
+    let partition = Partition {
+        topic: "retry.5s".into(),
+        number: 0,
+    };
+    let origin = Origin::Retry(delay);
+    let epoch = state.assign(partition.clone(), origin, Tracker::foreign(0, 0));
+    for offset in 0..4_i64 {
+        assert_eq!(state.holds(), [], "{offset} wait");
+        let time = NOW.plus(Duration::from_millis(offset.unsigned_abs()));
+        assert_eq!(
+            state.deliver(&partition, offset, Some(time), time),
+            Some(epoch)
+        );
+        let request = request(&partition, offset, time, origin);
+        let admission = state.admit(request, epoch, time);
+        assert!(matches!(admission, Admission::Waits), "it is not due");
+    }
+    assert_eq!(state.holds(), [(partition.clone(), true)]);
+    assert_eq!(
+        state.next_due(),
+        Some(NOW.plus(delay)),
+        "nothing to do before"
+    );
+    // One by one, each exactly when it is due.
+    for (offset, change) in [(0, None), (1, Some(false))] {
+        let due = EpochMs(NOW.0 + offset).plus(delay);
+        assert_eq!(state.take_due(EpochMs(due.0 - 1)).len(), 0);
+        assert_eq!(state.take_due(due).len(), 1);
+        let change = change.map(|hold| (partition.clone(), hold));
+        assert_eq!(state.holds(), Vec::from_iter(change), "after {offset}");
+    }
+}
+
+#[test]
+fn jobs_begin_in_order_and_few_beside_live_requests() {
+    let mut state = State::new(Bounds {
+        window: 100,
+        window_bytes: 100_000,
+        jobs: 16,
+        ..bounds()
+    });
+    let of = |topic: &str| Partition {
+        topic: topic.into(),
+        number: 0,
+    };
+    let (jobs, requests) = (of("jobs"), of("requests"));
+    state.assign(jobs.clone(), Origin::Jobs, Tracker::foreign(0, 0));
+    state.assign(requests.clone(), Origin::Requests, Tracker::foreign(0, 0));
+    let begun = |admissions: Vec<Admission>| -> Vec<Ticket> {
+        let tickets = admissions.into_iter().filter_map(|one| match one {
+            Admission::Start(ticket) => Some(ticket),
+            Admission::LaneFull(_) | Admission::Waits => None,
+        });
+        tickets.collect()
+    };
+    let offsets = |tickets: &[Ticket]| -> Vec<i64> {
+        let positions = tickets.iter().map(|ticket| &ticket.request.record.position);
+        positions.map(|position| position.offset).collect()
+    };
+    let mut admissions = Vec::new();
+    for offset in 0..20 {
+        assert_eq!(state.holds(), [], "{offset} are in hand");
+        let epoch = state.deliver(&jobs, offset, Some(NOW), NOW).expect("ours");
+        let request = request(&jobs, offset, NOW, Origin::Jobs);
+        admissions.push(state.admit(request, epoch, NOW));
+    }
+    let first = begun(admissions);
+    assert_eq!(offsets(&first), [0, 1, 2, 3]);
+    assert_eq!(state.holds(), [(jobs.clone(), true)], "16 wait");
+    assert_eq!(offsets(&begun(state.take_due(NOW))), [0; 0]);
+
+    let live = admit(&mut state, &requests, NOW);
+    state.committed(Vec::new(), first[..3].iter());
+    let beside = begun(state.take_due(NOW));
+    assert_eq!(
+        offsets(&beside),
+        [0; 0],
+        "one is under way beside live ones"
+    );
+    state.committed(Vec::new(), first[3..].iter());
+    let mut open = begun(state.take_due(NOW));
+    assert_eq!(offsets(&open), [4]);
+    state.committed(Vec::new(), std::iter::once(&live));
+    let later = NOW.plus(LIVE);
+    open.extend(begun(state.take_due(later)));
+    assert_eq!(offsets(&open), [4, 5, 6, 7], "in order");
+    assert_eq!(state.holds(), [], "12 wait");
+    while !open.is_empty() {
+        state.committed(Vec::new(), open.iter());
+        open = begun(state.take_due(later));
+    }
+    assert_eq!(state.holds(), [(jobs, false)]);
+    assert_eq!((state.window.bytes, state.room()), (0, 100));
+}
+
+#[test]
+fn lag_is_by_topic_and_as_old_as_the_oldest() {
+    let (mut state, partition) = state();
+    let ticket = admit(&mut state, &partition, EpochMs(NOW.0 - 7_000));
+    let ends = HashMap::from([(partition, 5)]);
+    let lag = |state: &State| state.gauges(&ends, NOW).lag["requests"];
+    let age = Duration::from_secs(7);
+    assert_eq!(lag(&state), Lag { records: 5, age });
+    state.committed(Vec::new(), std::iter::once(&ticket));
+    assert_eq!(lag(&state), Lag { records: 4, age });
+}
