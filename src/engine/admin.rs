@@ -53,12 +53,14 @@ pub enum AdminError {
     #[error("{0}")]
     Refused(Refusal),
     /// We lack a permission: grant it, or have somebody else create the topic.
-    #[error("we may not {action} the topic {topic}: grant it, or create the topic for us")]
+    #[error("we may not {action} the topic {topic}: grant {operation} on it")]
     Forbidden {
         /// The topic.
         topic: String,
         /// What we wanted to do with it.
         action: &'static str,
+        /// Kafka's word for it.
+        operation: &'static str,
     },
     /// Anything else; somebody has to read it.
     #[error("could not {action} {what}: {source}")]
@@ -224,11 +226,7 @@ impl Admin {
                 (spec.timestamp_before_max, spec.timestamp_after_max) = (None, None);
             }
             if let Some(topic) = self.try_create(&specs).await?.first() {
-                return Err(topic_error(
-                    "create",
-                    topic,
-                    RDKafkaErrorCode::InvalidConfig,
-                ));
+                return Err(topic_error(CREATE, topic, RDKafkaErrorCode::InvalidConfig));
             }
         }
         let names: Vec<String> = topics.iter().map(|(name, _)| name.clone()).collect();
@@ -249,7 +247,7 @@ impl Admin {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, RDKafkaErrorCode::InvalidConfig)) => refused.push(topic),
-                Err((topic, code)) => return Err(topic_error("create", &topic, code)),
+                Err((topic, code)) => return Err(topic_error(CREATE, &topic, code)),
             }
         }
         Ok(refused)
@@ -281,7 +279,7 @@ impl Admin {
                     found.insert(name.clone(), shape(topic));
                 }
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
-                Some(code) => return Err(topic_error("look up", name, code)),
+                Some(code) => return Err(topic_error(LOOK_UP, name, code)),
             }
         }
         Ok(found)
@@ -333,7 +331,13 @@ fn settings(resource: ConfigResource) -> Option<(String, HashMap<String, String>
     }
 }
 
-fn topic_error(action: &'static str, topic: &str, code: RDKafkaErrorCode) -> AdminError {
+/// What we wanted to do with a topic, and Kafka's word for it.
+type Wanted = (&'static str, &'static str);
+
+const LOOK_UP: Wanted = ("look up", "Describe");
+const CREATE: Wanted = ("create", "Create");
+
+fn topic_error((action, operation): Wanted, topic: &str, code: RDKafkaErrorCode) -> AdminError {
     use RDKafkaErrorCode as Code;
     if matches!(
         code,
@@ -342,6 +346,7 @@ fn topic_error(action: &'static str, topic: &str, code: RDKafkaErrorCode) -> Adm
         return AdminError::Forbidden {
             topic: topic.to_owned(),
             action,
+            operation,
         };
     }
     AdminError::Other {

@@ -93,6 +93,11 @@ pub(crate) fn is_topic_fault(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// We may not use the transactional id.
+pub(crate) fn is_forbidden_id(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed)
+}
+
 /// Somebody else holds our id now, or a broker timed our transaction out.
 pub(crate) fn is_fence(error: &KafkaError) -> bool {
     matches!(

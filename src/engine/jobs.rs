@@ -9,7 +9,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::clients::{Connection, Quiet, Undelivered};
-use super::faults::{is_fence, is_record_fault, is_topic_fault};
+use super::faults::{is_fence, is_forbidden_id, is_record_fault, is_topic_fault};
 use super::output::Outgoing;
 use super::producer::{self, Producers, Sending, Transactions, Written};
 use super::vitals::Vitals;
@@ -69,7 +69,7 @@ impl Steps {
             vitals: Arc::new(Vitals::default()),
             clock: Clock::system(),
         };
-        let producer = producers.open(|| Instant::now() >= deadline)?;
+        let producer = producers.open(give_up_at(deadline))?;
         Ok(Self {
             producers,
             producer: Some(producer),
@@ -111,10 +111,15 @@ impl Steps {
     fn reopen(&mut self, patience: Duration) -> Result<(), EngineError> {
         if self.producer.is_none() {
             let deadline = Instant::now() + patience;
-            self.producer = Some(self.producers.open(|| Instant::now() >= deadline)?);
+            self.producer = Some(self.producers.open(give_up_at(deadline))?);
         }
         Ok(())
     }
+}
+
+/// Somebody waits at the command: what is forbidden is said at once.
+fn give_up_at(deadline: Instant) -> impl Fn(&KafkaError) -> bool {
+    move |error| is_forbidden_id(error) || Instant::now() >= deadline
 }
 
 fn of_failed(failed: &[Undelivered]) -> Step {

@@ -158,6 +158,11 @@ pub enum EngineError {
     /// No broker took our transactional id in time.
     #[error("Kafka did not answer in time ({0}): check kafka.brokers, and that its brokers are up")]
     Unreachable(Stopped),
+    /// We may not use our transactional id.
+    #[error(
+        "we may not use the transactional id {0}: grant Write on it, best by its prefix, as topics/README.md lists it"
+    )]
+    ForbiddenId(String),
     /// A commit by a version that this one does not know.
     #[error(
         "the committed offset of {topic}-{partition} carries a tag of another version of user-otp \

@@ -13,7 +13,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::clients::{Deliveries, Reachability, Undelivered};
-use super::faults::{first_of, is_record_fault, is_topic_fault};
+use super::faults::{first_of, is_forbidden_id, is_record_fault, is_topic_fault};
 use super::output::{Outgoing, writes_to};
 use super::state::Commit;
 use super::vitals::Vitals;
@@ -98,8 +98,11 @@ impl Producers {
     ///
     /// # Errors
     ///
-    /// When the producer cannot be created, or it is time to give up.
-    pub(crate) fn open(&self, give_up: impl Fn() -> bool) -> Result<Transactions, EngineError> {
+    /// When the producer cannot be created, or it is time to give up after this error.
+    pub(crate) fn open(
+        &self,
+        give_up: impl Fn(&KafkaError) -> bool,
+    ) -> Result<Transactions, EngineError> {
         loop {
             let context = Deliveries::new(Arc::clone(&self.reachability));
             let producer: BaseProducer<Deliveries> = self
@@ -115,12 +118,17 @@ impl Producers {
                         is_unsure: AtomicBool::new(false),
                     });
                 }
-                Err(error) if give_up() => {
-                    return Err(EngineError::Unreachable(Stopped::from(&error)));
-                }
+                Err(error) if give_up(&error) => return Err(self.not_ours(&error)),
                 Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
             }
             std::thread::park_timeout(PAUSE);
+        }
+    }
+
+    fn not_ours(&self, error: &KafkaError) -> EngineError {
+        match self.config.get("transactional.id") {
+            Some(id) if is_forbidden_id(error) => EngineError::ForbiddenId(id.to_owned()),
+            Some(_) | None => EngineError::Unreachable(Stopped::from(error)),
         }
     }
 }

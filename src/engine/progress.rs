@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 
 use super::clients::{Connection, Quiet};
@@ -16,6 +16,23 @@ use crate::clock::EpochMs;
 
 /// The oldest records are looked for this long.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Between two looks at what was said besides.
+const ASK_WHY: Duration = Duration::from_secs(2);
+
+/// How long it is listened to then.
+const LISTEN: Duration = Duration::from_millis(20);
+
+/// Why it is not known how far the group is.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProgressError {
+    /// The topic does not tell.
+    #[error(transparent)]
+    Topic(#[from] WindowError),
+    /// We may not look at the group.
+    #[error("we may not look at the consumer group {0}: grant Describe on it")]
+    Forbidden(String),
+}
 
 /// What the group has not finished of a topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,12 +49,12 @@ pub struct Behind {
 ///
 /// # Errors
 ///
-/// When there is no such topic, it may not be read, or Kafka does not answer.
-pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, WindowError> {
+/// When there is no such topic, it or the group may not be looked at, or Kafka does not answer.
+pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, ProgressError> {
     let silent = |error: KafkaError| failed(topic, &error);
     let consumer = reader(connection, topic)?;
     let all = partitions(&consumer, topic, &[])?;
-    let committed = committed(connection, topic, &all)?;
+    let committed = committed(connection, topic, &all, PATIENCE)?;
     let mut behind = Behind {
         partitions: all.len(),
         ..Behind::default()
@@ -69,13 +86,15 @@ pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, WindowErro
     Ok(behind)
 }
 
-/// The committed offset of each partition that has one.
-fn committed(
+/// The committed offset of each partition that has one. Blocks, for `patience` at most.
+pub(super) fn committed(
     connection: &Connection,
     topic: &str,
     partitions: &[i32],
-) -> Result<BTreeMap<i32, i64>, WindowError> {
+    patience: Duration,
+) -> Result<BTreeMap<i32, i64>, ProgressError> {
     let silent = |error: KafkaError| failed(topic, &error);
+    let deadline = Instant::now() + patience;
     let consumer: BaseConsumer<Quiet> = connection
         // An open transaction would hold the answer back.
         .reader_of_all()
@@ -86,18 +105,42 @@ fn committed(
     for partition in partitions {
         asked.add_partition(topic, *partition);
     }
-    let answer = consumer
-        .committed_offsets(asked, PATIENCE)
-        .map_err(silent)?;
-    let mut committed = BTreeMap::new();
-    for element in answer.elements() {
-        // The call may be fine and a partition not, whose offset then reads as "none".
-        element.error().map_err(silent)?;
-        if let Some(offset) = number(element.offset()) {
-            committed.insert(element.partition(), offset);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = consumer
+            .committed_offsets(asked.clone(), left.min(ASK_WHY))
+            .and_then(|list| offsets(&list));
+        let error = match answer {
+            Ok(offsets) => return Ok(offsets),
+            Err(error) => error,
+        };
+        // A coordinator that refuses us says so to who polls.
+        let told = consumer.poll(LISTEN).and_then(Result::err);
+        if is_forbidden(&error) || told.as_ref().is_some_and(is_forbidden) {
+            return Err(ProgressError::Forbidden(connection.group.clone()));
+        }
+        let error = silent(error);
+        let may_come = matches!(error, WindowError::Silent { .. });
+        if !may_come || Instant::now() >= deadline {
+            return Err(error.into());
         }
     }
-    Ok(committed)
+}
+
+fn is_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
+
+fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<i32, i64>, KafkaError> {
+    let mut offsets = BTreeMap::new();
+    for element in list.elements() {
+        // The call may be fine and a partition not, whose offset then reads as "none".
+        element.error()?;
+        if let Some(offset) = number(element.offset()) {
+            offsets.insert(element.partition(), offset);
+        }
+    }
+    Ok(offsets)
 }
 
 /// The earliest time among the first records of these partitions.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use super::Stopped;
 use super::clients::{Connection, Quiet};
@@ -81,11 +81,16 @@ impl Sender {
             Err((error, _)) => {
                 use RDKafkaErrorCode as Code;
                 let topic = record.topic.to_string();
-                Err(match error.rdkafka_error_code() {
+                // Why the producer gave everything up; each record then counts as purged.
+                let fatal = self.0.client().fatal_error().map(|(code, _)| code);
+                Err(match fatal.or(error.rdkafka_error_code()) {
                     Some(
                         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition,
                     ) => SendError::NoTopic(topic),
-                    Some(Code::TopicAuthorizationFailed) => SendError::Forbidden(topic),
+                    // Brokers say the latter to who may not write to any topic.
+                    Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+                        SendError::Forbidden(topic)
+                    }
                     _ => SendError::Unconfirmed {
                         topic,
                         stopped: Stopped::from(&error),

@@ -161,7 +161,7 @@ impl Committer {
             clock: core.clock.clone(),
         };
         let deadline = Instant::now() + patience;
-        let producer = producers.open(|| Instant::now() >= deadline)?;
+        let producer = producers.open(|_| Instant::now() >= deadline)?;
         Ok(Self {
             producer: Some(producer),
             ..Self::without_a_producer(core, consumer, writer, notes, give_back, producers)
@@ -488,7 +488,7 @@ impl Committer {
         }
         // The old one goes first: its open transaction is ended by taking the id over.
         self.producer = None;
-        match self.producers.open(|| self.core.failed.is_cancelled()) {
+        match self.producers.open(|_| self.core.failed.is_cancelled()) {
             Ok(producer) => self.producer = Some(producer),
             Err(_) => return,
         }

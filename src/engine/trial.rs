@@ -19,7 +19,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::Stopped;
 use super::clients::{Connection, Quiet, forbidden_topic};
-use super::faults::is_fence;
+use super::faults::{is_fence, is_forbidden_id};
+use super::progress::{ProgressError, committed};
 use super::start::number;
 use super::window::{WindowError, failed, reader};
 use crate::clock::EpochMs;
@@ -66,26 +67,27 @@ pub enum TrialError {
     Silent(Stopped),
 }
 
-/// Tries to write to the topics, which must exist. Blocks, for `timeout` and an abort at most.
+/// Tries to write to the topics, which must exist, under a transactional id that nothing else has. Blocks, for
+/// `timeout` and an abort at most.
 ///
 /// # Errors
 ///
 /// When there is no transaction to try it in.
 pub fn write(
     connection: &Connection,
+    id: &str,
     topics: &[String],
     timeout: Duration,
 ) -> Result<BTreeMap<String, Allowed>, TrialError> {
     let deadline = Instant::now() + timeout;
-    let id = connection.check_transactional_id();
     let mut heard = BTreeMap::new();
     let mut open = topics.to_vec();
     while !open.is_empty() && Instant::now() < deadline {
-        let (round, ended) = join(connection, &id, &open, deadline);
+        let (round, ended) = join(connection, id, &open, deadline);
         open.retain(|topic| !round.contains_key(topic));
         match ended {
             // A broker refuses the abort of a transaction that no topic could join.
-            Err(error) if round.is_empty() => return Err(trial_error(&id, &error)),
+            Err(error) if round.is_empty() => return Err(trial_error(id, &error)),
             Ok(()) if round.is_empty() => break,
             Ok(()) | Err(_) => heard.extend(round),
         }
@@ -265,38 +267,12 @@ fn told(error: WindowError) -> Allowed {
 /// Tries to look at what the service's group has committed of a topic; joins nothing. Blocks.
 #[must_use]
 pub fn describe_group(connection: &Connection, topic: &str, timeout: Duration) -> Allowed {
-    const ONCE: Duration = Duration::from_secs(1);
-    let deadline = Instant::now() + timeout;
-    let made = connection
-        // An open transaction would hold the answer back.
-        .reader_of_all()
-        .set("group.id", &connection.group)
-        .create_with_context(Quiet);
-    let consumer: BaseConsumer<Quiet> = match made {
-        Ok(consumer) => consumer,
-        Err(error) => return Allowed::Unknown(Stopped::from(&error)),
-    };
-    let mut asked = TopicPartitionList::new();
-    asked.add_partition(topic, 0);
-    let mut last = timed_out();
-    while Instant::now() < deadline {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let answer = consumer
-            .committed_offsets(asked.clone(), left.min(ONCE))
-            .and_then(|list| list.elements().iter().try_for_each(|one| one.error()));
-        // A coordinator that refuses us says so to who polls.
-        let heard = match answer {
-            Ok(()) => return Allowed::Yes,
-            Err(error) => [Some(error), consumer.poll(LOOK).and_then(Result::err)],
-        };
-        for error in heard.into_iter().flatten() {
-            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
-                return Allowed::No;
-            }
-            last = Stopped::from(&error);
-        }
+    match committed(connection, topic, &[0], timeout) {
+        Ok(_) => Allowed::Yes,
+        Err(ProgressError::Forbidden(_)) => Allowed::No,
+        Err(ProgressError::Topic(WindowError::Silent { stopped, .. })) => Allowed::Unknown(stopped),
+        Err(ProgressError::Topic(error)) => told(error),
     }
-    Allowed::Unknown(last)
 }
 
 /// The latest time on a topic's first partition, of what is less than a day from `around`. The mark of an
@@ -354,12 +330,12 @@ fn timed_out() -> Stopped {
 }
 
 fn trial_error(id: &str, error: &KafkaError) -> TrialError {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
-            TrialError::Forbidden(id.to_owned())
-        }
-        _ if is_fence(error) => TrialError::Taken(id.to_owned()),
-        _ => TrialError::Silent(Stopped::from(error)),
+    if is_forbidden_id(error) {
+        TrialError::Forbidden(id.to_owned())
+    } else if is_fence(error) {
+        TrialError::Taken(id.to_owned())
+    } else {
+        TrialError::Silent(Stopped::from(error))
     }
 }
 

@@ -15,7 +15,7 @@ use super::terminal::Terminal;
 use crate::clock::EpochMs;
 use crate::config::{Config, ServiceUrl};
 use crate::engine::clients::Connection;
-use crate::engine::progress::{Behind, behind};
+use crate::engine::progress::{Behind, ProgressError, behind};
 use crate::engine::window::{Bounds, Window, WindowError};
 use crate::management::ask::Asker;
 use crate::service;
@@ -139,7 +139,7 @@ fn retry_topics(config: &Config, all: &[String]) -> Vec<String> {
 fn of_topic(connection: &Connection, topic: &str, now: EpochMs) -> anyhow::Result<OfTopic> {
     let found = match behind(connection, topic) {
         Ok(behind) => Some(behind),
-        Err(WindowError::NoTopic(_)) => None,
+        Err(ProgressError::Topic(WindowError::NoTopic(_))) => None,
         Err(error) => return Err(error.into()),
     };
     let partitions = found.as_ref().map(|behind| behind.partitions);

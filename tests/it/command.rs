@@ -75,7 +75,19 @@ impl Running {
 /// Starts it.
 #[track_caller]
 pub(crate) fn start(world: &World, line: &str, input: &str) -> Running {
-    let mut environment = world.environment("operator", &[("LOG__LEVEL", "warn")]);
+    start_with(world, &[], line, input)
+}
+
+/// Starts it under another account.
+#[track_caller]
+pub(crate) fn start_as(world: &World, user: &str, line: &str, input: &str) -> Running {
+    start_with(world, &[("KAFKA__SASL_USERNAME", user)], line, input)
+}
+
+#[track_caller]
+fn start_with(world: &World, more: &[(&str, &str)], line: &str, input: &str) -> Running {
+    let settings = [&[("LOG__LEVEL", "warn")], more].concat();
+    let mut environment = world.environment("operator", &settings);
     environment.push(("USER".to_owned(), "asha".to_owned()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
         .args(line.split_whitespace())

@@ -50,6 +50,7 @@ mod redis_server;
 mod refusing_topics;
 mod request;
 mod secure;
+mod secure_ops;
 mod sizes;
 mod supersede;
 mod traffic;

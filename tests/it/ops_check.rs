@@ -132,16 +132,14 @@ fn seen_uncommitted(world: &World, topic: &str) -> usize {
     seen
 }
 
-/// The platform's notification services, as far as Kafka sees them.
-fn notification_service(world: &World) -> BaseConsumer {
+/// Who reads topics of the platform's, as far as Kafka sees it.
+pub(crate) fn reader(world: &World, group: &str, topics: &[&str]) -> BaseConsumer {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &world.kafka.broker)
-        .set("group.id", format!("{}-notification", world.name))
+        .set("group.id", format!("{}-{group}", world.name))
         .create()
         .expect("a consumer");
-    consumer
-        .subscribe(&[&world.topics.sms, &world.topics.email])
-        .expect("topics");
+    consumer.subscribe(topics).expect("topics");
     wait_until("it has partitions", || {
         let _ = consumer.poll(Duration::from_millis(100));
         consumer.assignment().is_ok_and(|list| list.count() > 0)
@@ -153,7 +151,8 @@ fn notification_service(world: &World) -> BaseConsumer {
 fn a_system_that_is_well_is_ok_in_everything_and_is_not_touched() {
     let world = World::with(setup());
     run(&world, "topics apply --with-platform-topics", "").well();
-    let _reader = notification_service(&world);
+    let outputs = [world.topics.sms.as_str(), &world.topics.email];
+    let _reader = reader(&world, "notification", &outputs);
     let mut process = world.start("a");
     world.assert_works("9876590001", "works");
     let said = check(&world, "");

@@ -22,7 +22,7 @@ fn world() -> World {
 }
 
 /// What the engine writes when a service has refused a login.
-fn letter(mobile: &str, id: &str, source: &str) -> Draft {
+pub(crate) fn letter(mobile: &str, id: &str, source: &str) -> Draft {
     let request = Request::login(mobile);
     Draft::of(request.body())
         .key(format!("{}:{mobile}", request.tenant))
@@ -73,7 +73,7 @@ fn jobs(world: &World) -> Vec<Record> {
 }
 
 /// The id in the plan's first line.
-fn id_in(plan: &Ran) -> String {
+pub(crate) fn id_in(plan: &Ran) -> String {
     let line = plan.out.lines().next().expect("a line");
     line.strip_prefix("Job ").expect("an id").to_owned()
 }

@@ -20,6 +20,15 @@ use crate::world::{Setup, World, own_prefix};
 
 /// The account of `config/tls.toml`.
 pub(crate) const USER: &str = "user-otp";
+
+/// That of who only looks, and that of who sends as well.
+pub(crate) const VIEWER: &str = "otp-viewer";
+pub(crate) const OPERATOR: &str = "otp-operator";
+
+/// That of one test alone: brokers ask some whether they may write to any topic, and so of another test's.
+pub(crate) const NEWCOMER: &str = "otp-newcomer";
+
+/// Of each.
 const PASSWORD: &str = "correct-horse-battery-staple";
 
 /// A broker whose second listener speaks TLS, wants SCRAM, and allows what it is told to. The tests
@@ -63,7 +72,8 @@ impl Secured {
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
             "super.users=User:ANONYMOUS".to_owned(),
         ];
-        let broker = Broker::with_entrance(&entrance, &properties, &[format!("{USER}={PASSWORD}")]);
+        let accounts = [USER, VIEWER, OPERATOR, NEWCOMER].map(|user| format!("{user}={PASSWORD}"));
+        let broker = Broker::with_entrance(&entrance, &properties, &accounts);
         Self {
             broker,
             files,
@@ -106,8 +116,13 @@ impl Secured {
     pub(crate) fn permitted_world(&self) -> World {
         let world = self.world();
         world.kafka.create_topic(&world.topics.outcomes, 2, &[]);
-        grant(&self.broker.address, USER, &documented(&world));
+        self.permit(&world, USER, USER);
         world
+    }
+
+    /// Gives an account exactly the permissions that the documentation lists for `listed`.
+    pub(crate) fn permit(&self, world: &World, user: &str, listed: &str) {
+        grant(&self.broker.address, user, &documented(world, listed));
     }
 
     /// Until the returned permission is given back, the topic may not be written to, or not even be
@@ -163,17 +178,24 @@ fn make_certificate(folder: &Path) {
     .expect("a file");
 }
 
-/// The permissions that `topics/README.md` gives the service, with the names of this world.
-fn documented(world: &World) -> Vec<Permission> {
+/// The permissions that `topics/README.md` gives an account, with the names of this world.
+fn documented(world: &World, user: &str) -> Vec<Permission> {
     let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/topics/README.md"));
     let text = text.replace("\\\n", " ");
-    let commands: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("$acl "))
-        .flat_map(|command| permissions(world, command))
-        .collect();
-    assert!(!commands.is_empty(), "the documentation lists them");
-    commands
+    let account = format!("User:{user}");
+    let (mut is_theirs, mut listed) = (false, Vec::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(start) = line.strip_prefix("acl=") {
+            let words = start.trim_matches('"').split_whitespace();
+            is_theirs = words.into_iter().any(|word| word == account);
+        } else if let Some(command) = line.strip_prefix("$acl ")
+            && is_theirs
+        {
+            listed.extend(permissions(world, command));
+        }
+    }
+    assert!(!listed.is_empty(), "the documentation lists {user}'s");
+    listed
 }
 
 fn permissions(world: &World, command: &str) -> Vec<Permission> {
@@ -187,9 +209,18 @@ fn permissions(world: &World, command: &str) -> Vec<Permission> {
             ["--operation", "Describe"] => operations.push(Operation::Describe),
             ["--operation", "DescribeConfigs"] => operations.push(Operation::DescribeConfigs),
             ["--topic", name] => resources.push((Resource::Topic, topic(world, name))),
-            ["--group", "user-otp"] => resources.push((Resource::Group, world.name.clone())),
-            ["--transactional-id", "user-otp-"] => {
-                resources.push((Resource::TransactionalId, format!("{}-", world.name)));
+            ["--group", name] => {
+                let name = match *name {
+                    "user-otp" => world.name.clone(),
+                    // Somebody else's.
+                    name => format!("{}-{name}", world.name),
+                };
+                resources.push((Resource::Group, name));
+            }
+            ["--transactional-id", name] => {
+                let rest = name.strip_prefix("user-otp").expect("an id of ours");
+                let name = format!("{}{rest}", world.name);
+                resources.push((Resource::TransactionalId, name));
             }
             ["--resource-pattern-type", "prefixed"] => pattern = Pattern::Prefixed,
             other => panic!("the test does not know {other:?}"),
@@ -214,6 +245,10 @@ fn topic(world: &World, name: &str) -> String {
         "egov.core.otp.outcome" => world.topics.outcomes.clone(),
         "egov.core.notification.sms.otp" => world.topics.sms.clone(),
         "org.egov.core.notification.email" => world.topics.email.clone(),
+        "user-otp.jobs.request" => world.topics.jobs.clone(),
+        "user-otp.jobs" => world.topics.job_log.clone(),
+        // The brokers' own.
+        "__transaction_state" | "__consumer_offsets" => name.to_owned(),
         other => panic!("the test does not know {other}"),
     }
 }

@@ -3,7 +3,7 @@
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Admin, AdminError, topic_error, unanswered};
+use super::{Admin, AdminError, CREATE, topic_error, unanswered};
 use crate::topics::TopicSpec;
 
 /// A consumer group with members.
@@ -62,7 +62,7 @@ impl Admin {
                     _,
                     RDKafkaErrorCode::TopicAlreadyExists | RDKafkaErrorCode::InvalidConfig,
                 )) => {}
-                Err((topic, code)) => return Err(topic_error("create", &topic, code)),
+                Err((topic, code)) => return Err(topic_error(CREATE, &topic, code)),
             }
         }
         Ok(())

@@ -349,7 +349,7 @@ impl Committer {
         }
         // The old one goes first: its open transaction is ended by taking the id over.
         self.producer = None;
-        let give_up = || {
+        let give_up = |_: &KafkaError| {
             // That Kafka is away is no reason to be taken for dead.
             self.shared.vitals.polled();
             // Nobody waits any more when the door is to end.

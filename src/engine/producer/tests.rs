@@ -102,7 +102,7 @@ impl World {
 
 impl Engine {
     fn open(&self) -> Transactions {
-        let opened = self.producers.open(|| false);
+        let opened = self.producers.open(|_| false);
         opened.expect("it is not told to give up")
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::item::{Area, Item};
+use super::item::{Area, Item, Verdict};
 use super::permissions::Account;
 use crate::topics::Found;
 
@@ -96,6 +96,14 @@ pub(super) fn internal_hidden(topic: &str, account: Account<'_>) -> Item {
     Item::warning(Area::Kafka, topic, detail).fix(grant)
 }
 
+/// One of [`INTERNAL`] whose settings we may not read.
+pub(super) fn settings_hidden(mut item: Item, account: Account<'_>) -> Item {
+    let on = format!("--topic {}", item.name);
+    item.verdict = item.verdict.max(Verdict::Warning);
+    item.detail += "; its settings may not be read";
+    item.fix(account.grant(&["DescribeConfigs"], &on))
+}
+
 /// There is no Kafka: nothing else of it can be looked at.
 pub(super) fn unreached(name: &str, problem: &str, brokers: &str) -> Item {
     let detail = format!("{problem}; what else there is of Kafka is not checked");
@@ -110,7 +118,6 @@ mod tests {
 
     use rstest::rstest;
 
-    use super::super::item::Verdict;
     use super::*;
 
     #[rstest]

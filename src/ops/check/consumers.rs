@@ -45,12 +45,14 @@ pub(super) fn judge(topic: &str, groups: &[Group], account: Account<'_>) -> Item
 
 #[cfg(test)]
 mod tests {
+    use super::super::AccountRole;
     use super::super::item::Verdict;
     use super::*;
 
     const ACCOUNT: Account<'_> = Account {
         brokers: "kafka:9092",
-        user: "user-otp",
+        user: Some("user-otp"),
+        role: AccountRole::Service,
     };
 
     fn group(name: &str, members: &[&[&str]]) -> Group {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::item::{Area, Item};
 use super::permissions::Account;
 use super::topics::{Creation, Surroundings};
-use super::{Items, cluster, consumers, topics};
+use super::{AccountRole, CheckArgs, Items, cluster, consumers, topics};
 use crate::clock::EpochMs;
 use crate::config::Config;
 use crate::domain::tenant::TenantId;
@@ -37,6 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Kafka<'a> {
     config: &'a Config,
     connection: Connection,
+    role: AccountRole,
     timeout: Duration,
     now: EpochMs,
     items: Items,
@@ -71,11 +72,12 @@ impl Topics {
 }
 
 impl<'a> Kafka<'a> {
-    pub(super) fn new(config: &'a Config, timeout: Duration, now: EpochMs, items: Items) -> Self {
+    pub(super) fn new(config: &'a Config, args: &CheckArgs, now: EpochMs, items: Items) -> Self {
         Self {
             config,
             connection: service::connection(config),
-            timeout,
+            role: args.account,
+            timeout: args.timeout,
             now,
             items,
         }
@@ -126,6 +128,7 @@ impl<'a> Kafka<'a> {
         self.abilities().await;
         self.internal_topics(admin, count).await?;
         let topics = self.topics(admin, count, &tenants).await?;
+        self.items.add(self.account().introduced()).await;
         tokio::join!(
             self.writes(&topics),
             self.reads(&topics),
@@ -155,7 +158,14 @@ impl<'a> Kafka<'a> {
         let brokers = &self.config.kafka.brokers;
         for topic in cluster::INTERNAL {
             let item = match admin.found(&[topic.to_owned()]).await {
-                Ok(found) => cluster::internal(topic, found.get(topic), count, brokers),
+                Ok(found) => {
+                    let found = found.get(topic);
+                    let item = cluster::internal(topic, found, count, brokers);
+                    match found.is_some_and(|found| found.configs.is_empty()) {
+                        true => cluster::settings_hidden(item, self.account()),
+                        false => item,
+                    }
+                }
                 Err(AdminError::Forbidden { .. }) => {
                     cluster::internal_hidden(topic, self.account())
                 }
@@ -176,21 +186,16 @@ impl<'a> Kafka<'a> {
         wanted.extend(self.tenants_topics(tenants, count)?);
         let mut found = HashMap::new();
         let mut hidden = Vec::new();
-        for (name, _) in &wanted {
+        for (name, spec) in &wanted {
             match admin.found(std::slice::from_ref(name)).await {
                 Ok(one) => found.extend(one),
-                Err(AdminError::Forbidden { .. }) => hidden.push(name.clone()),
+                Err(AdminError::Forbidden { .. }) => hidden.push((name.clone(), spec.role)),
                 Err(error) => return Err(error.into()),
             }
         }
-        for name in &hidden {
-            let grant = self
-                .account()
-                .grant(&["Describe", "DescribeConfigs"], &format!("--topic {name}"));
-            let item = Item::failure(Area::Topics, name, "may not even be looked at").fix(grant);
-            self.items.add(item).await;
-        }
-        wanted.retain(|(name, _)| !hidden.contains(name));
+        let hide = |(name, role): &(String, Role)| topics::hidden(name, *role, self.account());
+        self.items.add_all(hidden.iter().map(hide)).await;
+        wanted.retain(|(name, _)| !hidden.iter().any(|(one, _)| one == name));
         let planned = plan(&wanted, &found);
         let ours = planned
             .iter()
@@ -255,6 +260,13 @@ impl<'a> Kafka<'a> {
         if missing.is_empty() {
             return Ok(Creation::AtStart);
         }
+        if self.role != AccountRole::Service {
+            // Whether the service may is not ours to try.
+            return Ok(match self.config.topics.create {
+                true => Creation::AtStart,
+                false => Creation::ByHand,
+            });
+        }
         match admin.would_create(missing, count).await {
             Ok(()) if self.config.topics.create => Ok(Creation::AtStart),
             Ok(()) => Ok(Creation::ByHand),
@@ -284,12 +296,8 @@ impl<'a> Kafka<'a> {
     fn account(&self) -> Account<'_> {
         Account {
             brokers: &self.config.kafka.brokers,
-            user: self
-                .config
-                .kafka
-                .properties
-                .get("sasl.username")
-                .unwrap_or("NAME"),
+            user: self.config.kafka.properties.get("sasl.username"),
+            role: self.role,
         }
     }
 

@@ -23,7 +23,7 @@ mod topics;
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::sync::{mpsc, oneshot};
 
 use self::item::{Area, Item, Report};
@@ -41,10 +41,22 @@ use crate::egov::probe::{Look, Probe};
 /// Items that wait to be shown.
 const WAITING: usize = 64;
 
+/// Whose permissions are judged: what is not needed for it is not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum AccountRole {
+    /// The account that `user-otp run` has.
+    #[default]
+    Service,
+    /// That of an operator who looks.
+    Viewer,
+    /// That of an operator who sends as well.
+    Operator,
+}
+
 /// What is looked at, and how it is shown.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  user-otp check\n  user-otp check --tenant pb --tenant mh\n  \
+    after_help = "Examples:\n  user-otp check\n  user-otp check --tenant pb --tenant mh\n  user-otp check --account viewer\n  \
                   user-otp check --output json | jq '.items[] | select(.verdict != \"ok\")'\n\n\
                   Exit codes: 0 all is well; 1 there are warnings; 2 there are failures."
 )]
@@ -52,6 +64,9 @@ pub struct CheckArgs {
     /// Whose texts and rules; several times for several. None: those of the outcomes of the last hour.
     #[arg(long = "tenant", value_name = "TENANT", value_parser = tenant)]
     tenants: Vec<TenantId>,
+    /// Whose account this is, by what it is to do: its permissions are judged by that.
+    #[arg(long, value_enum, value_name = "WHOSE", default_value_t)]
+    account: AccountRole,
     /// How long egov-otp keeps an OTP (egov.otp.ttl there), which it does not tell.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
     otp_ttl: Duration,
@@ -98,7 +113,7 @@ pub async fn run(
     let (items, mut came) = mpsc::channel(WAITING);
     let items = Items(items);
     let (tell, told) = oneshot::channel();
-    let kafka = Kafka::new(config, args.timeout, terminal.now, items.clone());
+    let kafka = Kafka::new(config, args, terminal.now, items.clone());
     let looks = async move {
         items.add_all(settings::judge(config, args.otp_ttl)).await;
         tokio::join!(

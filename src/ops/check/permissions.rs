@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::AccountRole;
 use super::item::{Area, Item, Verdict};
 use crate::engine::trial::{Allowed, TrialError};
 
@@ -30,6 +31,13 @@ impl Needed {
         }
     }
 
+    pub(super) fn by_operators(topic: &str, by: &'static str) -> Self {
+        Self {
+            verdict: Verdict::Failure,
+            ..Self::by_commands(topic, by)
+        }
+    }
+
     /// An operator's account may have it where this one does not.
     pub(super) fn by_commands(topic: &str, by: &'static str) -> Self {
         Self {
@@ -44,16 +52,32 @@ impl Needed {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account<'a> {
     pub(super) brokers: &'a str,
-    pub(super) user: &'a str,
+    /// None: the settings do not name it.
+    pub(super) user: Option<&'a str>,
+    pub(super) role: AccountRole,
 }
 
 impl Account<'_> {
+    /// Whose permissions the other items are about.
+    pub(super) fn introduced(&self) -> Item {
+        let what = match self.role {
+            AccountRole::Service => "the service's; --account judges them as an operator's",
+            AccountRole::Viewer => "those of an operator who looks",
+            AccountRole::Operator => "those of an operator who sends",
+        };
+        let detail = format!("its permissions are judged as {what}");
+        let name = self
+            .user
+            .map_or_else(|| "account".to_owned(), |user| format!("account {user}"));
+        Item::ok(Area::Permissions, &name, detail)
+    }
+
     pub(super) fn grant(&self, operations: &[&str], on: &str) -> String {
         let operations = operations.iter().map(|one| format!(" --operation {one}"));
         format!(
             "kafka-acls.sh --bootstrap-server {} --add --allow-principal User:{}{} {on}",
             self.brokers,
-            self.user,
+            self.user.unwrap_or("NAME"),
             operations.collect::<String>()
         )
     }
@@ -128,18 +152,34 @@ pub(super) fn no_trial(error: &TrialError, account: Account<'_>, prefix: &str) -
 /// The service's group.
 pub(super) fn group(group: &str, found: &Allowed, account: Account<'_>) -> Option<Item> {
     let name = format!("Describe group {group}");
+    let (operations, by): (&[&str], _) = match account.role {
+        AccountRole::Service => (&["Read", "Describe"], "the service"),
+        AccountRole::Viewer | AccountRole::Operator => (&["Describe"], "status"),
+    };
     Some(match found {
         Allowed::Yes => {
-            let detail = "its offsets may be looked at; Read, which joining needs, shows when the service starts";
+            let detail = match account.role {
+                AccountRole::Service => {
+                    "its offsets may be looked at; Read, which joining needs, shows when the service starts"
+                }
+                AccountRole::Viewer | AccountRole::Operator => "its offsets may be looked at",
+            };
             Item::ok(Area::Permissions, &name, detail)
         }
         Allowed::No => {
-            let fix = account.grant(&["Read", "Describe"], &format!("--group {group}"));
-            Item::failure(Area::Permissions, &name, "refused; needed by the service").fix(fix)
+            let fix = account.grant(operations, &format!("--group {group}"));
+            let detail = format!("refused; needed by {by}");
+            Item::failure(Area::Permissions, &name, detail).fix(fix)
         }
         Allowed::Missing => return None,
         Allowed::Unknown(stopped) => silent(&name, &format!("could not be tried ({stopped})")),
     })
+}
+
+/// Who only looks has no transactional id to try it with.
+pub(super) fn untried(topic: &str) -> Item {
+    let detail = "not tried, since a record would stay; --reveal, which alone needs it, shows nothing where it is refused";
+    Item::ok(Area::Permissions, &format!("Write {topic}"), detail)
 }
 
 /// A call that did not return.
@@ -161,7 +201,13 @@ mod tests {
 
     const ACCOUNT: Account<'_> = Account {
         brokers: "kafka:9092",
-        user: "user-otp",
+        user: Some("user-otp"),
+        role: AccountRole::Service,
+    };
+    const VIEWER: Account<'_> = Account {
+        user: Some("otp-viewer"),
+        role: AccountRole::Viewer,
+        ..ACCOUNT
     };
 
     fn judged(allowed: Allowed) -> Vec<Item> {
@@ -218,5 +264,7 @@ mod tests {
         );
         let item = group("user-otp", &Allowed::No, ACCOUNT).expect("an item");
         assert!(item.fix[0].ends_with("--operation Read --operation Describe --group user-otp"));
+        let item = group("user-otp", &Allowed::No, VIEWER).expect("an item");
+        assert!(item.fix[0].ends_with("User:otp-viewer --operation Describe --group user-otp"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::AccountRole;
 use super::item::{Area, Item, Verdict};
 use super::permissions::Account;
 use crate::topics::{self, Difference, Found, Owner, Role, State, dead_letter_shortfall, in_words};
@@ -46,6 +47,23 @@ pub(super) fn judge(
         item = item.fix(around.account.grant(&["DescribeConfigs"], &on));
     }
     item
+}
+
+/// One that we may not look at: of the platform's topics only this check would.
+pub(super) fn hidden(name: &str, role: Role, account: Account<'_>) -> Item {
+    let detail = "may not even be looked at";
+    let on = format!("--topic {name}");
+    let grant = account.grant(&["Describe", "DescribeConfigs"], &on);
+    let is_platforms = matches!(role, Role::Sms | Role::Email);
+    let item = match account.role {
+        AccountRole::Viewer | AccountRole::Operator if is_platforms => {
+            Item::warning(Area::Topics, name, detail)
+        }
+        AccountRole::Service | AccountRole::Viewer | AccountRole::Operator => {
+            Item::failure(Area::Topics, name, detail)
+        }
+    };
+    item.fix(grant)
 }
 
 /// The dead-letter topic against what a request topic takes that is larger than listed.
@@ -194,7 +212,8 @@ mod tests {
     const AROUND: Surroundings<'_> = Surroundings {
         account: Account {
             brokers: "kafka:9092",
-            user: "user-otp",
+            user: Some("user-otp"),
+            role: AccountRole::Service,
         },
         creation: Creation::AtStart,
         lifetime: Duration::from_secs(300),

@@ -195,7 +195,8 @@ impl<F: Feed> Copy<'_, F> {
                     batch.retain(|_| !place.next().is_some_and(|place| places.contains(&place)));
                 }
                 Step::Topic(topic) => bail!(
-                    "the topic {topic} is missing or we may not write to it: `user-otp topics plan`; then: {}",
+                    "the topic {topic} is missing, or we may not write to it: grant Write on it, `user-otp topics plan` says what \
+                     is there; then: {}",
                     self.how_to_go_on()
                 ),
                 Step::TakenOver => bail!(

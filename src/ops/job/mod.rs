@@ -265,11 +265,13 @@ impl<'a> Worker<'a> {
 fn begin(steps: &mut Steps, first: crate::engine::output::Outgoing) -> anyhow::Result<()> {
     use crate::engine::jobs::Step;
     const PATIENCE: Duration = Duration::from_secs(20);
-    let topic = first.topic.to_string();
     match steps.write(&[first], PATIENCE)? {
         Step::Committed => Ok(()),
-        Step::Topic(_) => {
-            bail!("we may not write to {topic}: `user-otp topics plan` says what is there")
+        Step::Topic(topic) => {
+            bail!(
+                "nothing was sent: the topic {topic} is missing, or we may not write to it: grant Write on it; \
+                 `user-otp topics plan` says what is there"
+            )
         }
         Step::TakenOver => {
             bail!("another process has just begun a job on the same source: `user-otp job ls`")

@@ -9,37 +9,30 @@ use super::{Kafka, Topics};
 use crate::clock::{Clock, EpochMs};
 use crate::engine::trial::{self, Allowed};
 use crate::ops::check::permissions::{self, Needed, Tried};
-use crate::ops::check::services;
+use crate::ops::check::{AccountRole, services};
 use crate::topics::Role;
 
 impl Kafka<'_> {
     pub(super) async fn writes(&self, topics: &Topics) {
-        let needed: Vec<Needed> = [
-            Role::Accepted,
-            Role::Retry,
-            Role::DeadLetters,
-            Role::Outcomes,
-            Role::Sms,
-        ]
-        .into_iter()
-        .flat_map(|role| topics.of(role))
-        .map(Needed::by_service)
-        .chain(
-            topics
-                .of(Role::Email)
-                .map(|topic| Needed::by_commands(topic, "the service, which else sends SMS alone")),
-        )
-        .chain(
-            [Role::Jobs, Role::JobLog]
-                .into_iter()
-                .flat_map(|role| topics.of(role))
-                .map(|topic| Needed::by_commands(topic, "who redrives, replays and resends")),
-        )
-        .collect();
+        if self.role == AccountRole::Viewer {
+            let job_log = topics.of(Role::JobLog).map(permissions::untried);
+            return self.items.add_all(job_log).await;
+        }
+        let needed = needed_to_write(self.role, topics);
         let names: Vec<String> = needed.iter().map(|one| one.topic.clone()).collect();
         let (connection, timeout) = (self.connection.clone(), self.timeout);
+        let (id, prefix) = match self.role {
+            AccountRole::Service | AccountRole::Viewer => (
+                connection.check_transactional_id(),
+                format!("{}-", self.config.kafka.group),
+            ),
+            AccountRole::Operator => (
+                connection.job_transactional_id(&format!("{}-check", connection.instance)),
+                connection.job_transactional_id(""),
+            ),
+        };
         let tried = self.blocking_for(self.timeout * 3, move || {
-            trial::write(&connection, &names, timeout)
+            trial::write(&connection, &id, &names, timeout)
         });
         let from = Clock::system().now();
         let items = match tried.await {
@@ -51,7 +44,6 @@ impl Kafka<'_> {
                 permissions::judge(Tried::Write, &needed, &found, self.account())
             }
             Some(Err(error)) => {
-                let prefix = format!("{}-", self.config.kafka.group);
                 vec![permissions::no_trial(&error, self.account(), &prefix)]
             }
             None => vec![permissions::hung("Write topics")],
@@ -86,19 +78,7 @@ impl Kafka<'_> {
     }
 
     pub(super) async fn reads(&self, topics: &Topics) {
-        let live = [Role::Requests, Role::Accepted, Role::Jobs, Role::Retry];
-        let looked_at = [Role::DeadLetters, Role::Outcomes];
-        let needed: Vec<Needed> = live
-            .into_iter()
-            .flat_map(|role| topics.of(role))
-            .map(Needed::by_service)
-            .chain(
-                looked_at
-                    .into_iter()
-                    .flat_map(|role| topics.of(role))
-                    .map(|topic| Needed::by_commands(topic, "dlq, send and check")),
-            )
-            .collect();
+        let needed = needed_to_read(self.role, topics);
         let mut tries = JoinSet::new();
         for one in &needed {
             let (connection, timeout) = (self.connection.clone(), self.timeout);
@@ -137,4 +117,41 @@ impl Kafka<'_> {
         };
         self.items.add_all(item).await;
     }
+}
+
+fn needed_to_write(role: AccountRole, topics: &Topics) -> Vec<Needed> {
+    const AGAIN: &str = "who redrives, replays and resends";
+    const ALONE: &str = "the service, which else sends SMS alone";
+    let of = |roles: &'static [Role]| roles.iter().flat_map(|role| topics.of(*role));
+    let again = of(&[Role::Jobs, Role::JobLog]);
+    if role != AccountRole::Service {
+        let again = again.map(|topic| Needed::by_operators(topic, AGAIN));
+        let send = of(&[Role::Requests]).map(|topic| Needed::by_operators(topic, "send"));
+        return again.chain(send).collect();
+    }
+    let service = of(&[
+        Role::Accepted,
+        Role::Retry,
+        Role::DeadLetters,
+        Role::Outcomes,
+        Role::Sms,
+    ]);
+    let email = of(&[Role::Email]).map(|topic| Needed::by_commands(topic, ALONE));
+    let again = again.map(|topic| Needed::by_commands(topic, AGAIN));
+    let service = service.map(Needed::by_service);
+    service.chain(email).chain(again).collect()
+}
+
+fn needed_to_read(role: AccountRole, topics: &Topics) -> Vec<Needed> {
+    let of = |roles: &'static [Role]| roles.iter().flat_map(|role| topics.of(*role));
+    let live = of(&[Role::Requests, Role::Accepted, Role::Jobs, Role::Retry]);
+    let looked_at = of(&[Role::DeadLetters, Role::Outcomes]);
+    if role != AccountRole::Service {
+        let live = live.map(|topic| Needed::by_operators(topic, "status and replay"));
+        let looked_at = looked_at.map(|topic| Needed::by_operators(topic, "status, dlq and send"));
+        let jobs = of(&[Role::JobLog]).map(|topic| Needed::by_operators(topic, "job"));
+        return live.chain(looked_at).chain(jobs).collect();
+    }
+    let looked_at = looked_at.map(|topic| Needed::by_commands(topic, "dlq, send and check"));
+    live.map(Needed::by_service).chain(looked_at).collect()
 }
