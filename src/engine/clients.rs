@@ -201,7 +201,11 @@ impl Connection {
             // else is written; one that was just created is known to every broker by then.
             .set("topic.metadata.propagation.max.ms", "3000")
             // Wakes `send_offsets_to_transaction`, which can hang for ever when a coordinator dies.
-            .set("connections.max.idle.ms", "5000");
+            .set("connections.max.idle.ms", "5000")
+            // A connection that was idle counts as one that failed: under the default of ten seconds the
+            // coordinator's comes back after up to that, and a lone request waits. The library forgets
+            // failures that are longer ago than this.
+            .set("reconnect.backoff.max.ms", "500");
         self.with_operator_properties(config)
     }
 
@@ -359,7 +363,25 @@ impl ConsumerContext for Quiet {}
 
 #[cfg(test)]
 mod tests {
-    use super::forbidden_topic;
+    use super::{Connection, forbidden_topic};
+    use crate::config::KafkaProperties;
+
+    #[test]
+    fn a_connection_that_was_idle_is_back_at_once() {
+        let connection = Connection {
+            brokers: String::new(),
+            group: "g".into(),
+            instance: "i".into(),
+            properties: KafkaProperties::default(),
+        };
+        let producer = connection.producer("id", 1_000_000);
+        let ms = |name| {
+            let set = producer.get(name).and_then(|text| text.parse::<u32>().ok());
+            set.expect("it is set")
+        };
+        // Else the library takes one that was idle for one that failed, and waits ever longer.
+        assert!(ms("reconnect.backoff.max.ms") < ms("connections.max.idle.ms"));
+    }
 
     #[test]
     fn a_forbidden_topic_is_told_from_those_that_were_not_tried() {

@@ -11,7 +11,7 @@ use rdkafka::message::Message as _;
 use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::start::number;
-use super::window::{PATIENCE, WindowError, assign, failed, partitions, reader};
+use super::window::{PATIENCE, WindowError, assign, failed, partitions};
 use crate::clock::EpochMs;
 
 /// The oldest records are looked for this long.
@@ -52,7 +52,11 @@ pub struct Behind {
 /// When there is no such topic, it or the group may not be looked at, or Kafka does not answer.
 pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, ProgressError> {
     let silent = |error: KafkaError| failed(topic, &error);
-    let consumer = reader(connection, topic)?;
+    let consumer: BaseConsumer<Quiet> = connection
+        // What waits behind a transaction that somebody left open is behind, too.
+        .reader_of_all()
+        .create_with_context(Quiet)
+        .map_err(silent)?;
     let all = partitions(&consumer, topic, &[])?;
     let committed = committed(connection, topic, &all, PATIENCE)?;
     let mut behind = Behind {

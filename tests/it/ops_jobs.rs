@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nix::sys::signal::Signal;
+use rstest::rstest;
 use serde_json::Value;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault};
@@ -203,22 +204,27 @@ fn who_takes_a_job_over_shuts_the_other_out() {
     assert_each_once(&world, COUNT);
 }
 
-#[test]
-fn nothing_is_sent_while_the_service_that_failed_is_still_away() {
+#[rstest]
+#[case::away(503, "still away")]
+#[case::refuses(401, "still refuses")]
+fn nothing_is_sent_while_the_service_that_failed_still_does(
+    #[case] status: u16,
+    #[case] told: &str,
+) {
     let world = world();
     world.keep_secret(NUMBER);
     let _process = world.start("a");
     let letter = letter(NUMBER, "one", "requests-0-1");
     world.kafka.publish(&world.topics.dead_letters, &letter);
-    let outage = Behaviour::failing(Fault::status(503));
-    world.egov.set(Service::Users, outage);
+    let fault = Behaviour::failing(Fault::status(status));
+    world.egov.set(Service::Users, fault);
     let line = "dlq redrive --event-id one --execute --reason outage";
     let refused = run(&world, line, "");
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.notes.contains("--ignore-health"), "{refused:?}");
     assert_eq!(jobs(&world).len(), 0);
     let plan = run(&world, "dlq redrive --event-id one", "").well();
-    assert!(plan.notes.contains("still away"), "{plan:?}");
+    assert!(plan.notes.contains(told), "{plan:?}");
     world.egov.set(Service::Users, Behaviour::default());
     run(&world, line, "").well();
     assert_eq!(world.sms().len(), 1);

@@ -48,6 +48,19 @@ fn it_counts_what_is_not_finished_and_says_what_is_missing() {
 }
 
 #[test]
+fn what_waits_behind_an_open_transaction_is_behind() {
+    let world = World::new();
+    let topic = &world.topics.requests;
+    let transaction = world.kafka.open_records(topic, 0, &["junk"]);
+    world.publish(&Draft::of("junk").partition(0));
+    let seen = status(&world);
+    let requests = of(&seen, topic);
+    assert_eq!(requests["behind"], 2, "{requests}");
+    assert!(requests["oldestAge"].is_string(), "{requests}");
+    transaction.abort();
+}
+
+#[test]
 fn of_a_service_that_keeps_up_nothing_is_behind_and_nothing_is_touched() {
     let world = World::new();
     let _process = world.start("a");

@@ -238,6 +238,7 @@ impl Committer {
     fn transact(&mut self, mut batch: Vec<Entry>) {
         let started = Instant::now();
         *self.shared.opened.lock() = Some(started);
+        self.shared.vitals.to_commit();
         let results = batch.iter().map(|entry| Sending {
             records: &entry.records,
             deadline: Some(entry.visit.context.deadline),
@@ -249,6 +250,7 @@ impl Committer {
             Written::Committed => {
                 tracing::debug!(results = batch.len(), took = ?started.elapsed(), "HTTP transaction committed");
                 self.cap = (self.cap * 2).min(self.settings.batch);
+                self.shared.vitals.nothing_to_commit();
                 self.producers.reachability.found();
                 self.take_back(&batch);
                 let now = self.clock.now();
@@ -280,6 +282,9 @@ impl Committer {
                     self.repeat(batch);
                 }
             }
+        }
+        if self.queue.is_empty() {
+            self.shared.vitals.nothing_to_commit();
         }
         *self.shared.opened.lock() = None;
     }

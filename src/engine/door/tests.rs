@@ -256,6 +256,25 @@ async fn a_topic_that_is_forbidden_costs_the_email_or_the_way(
 }
 
 #[tokio::test]
+async fn what_does_not_get_through_is_unconfirmed_until_it_does() {
+    let world = World::new();
+    let vitals = world.door.vitals();
+    assert_eq!(vitals.unconfirmed_for(), None);
+    world.kafka.broker_down(1).expect("it goes down");
+    let mut receipt = world.publish("one");
+    let seen = async {
+        while vitals.unconfirmed_for().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, seen).await;
+    seen.expect("health hears of it");
+    world.kafka.broker_up(1).expect("it comes back");
+    assert_eq!(receipt.confirm(PATIENCE).await, Confirmation::Committed);
+    assert_eq!(vitals.unconfirmed_for(), None);
+}
+
+#[tokio::test]
 async fn it_ends_when_it_is_told_to() {
     let world = World::new();
     let mut receipt = world.publish("last");

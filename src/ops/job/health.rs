@@ -8,19 +8,20 @@ use crate::egov::probe::Probe;
 use crate::egov::{CallError, Service};
 use crate::outcome::Stage;
 
-/// The services at which something failed that are still away; `tenant` is whose requests they are.
+/// The services at which something failed that would fail again, and what they do; `tenant` is whose
+/// requests they are.
 ///
 /// # Errors
 ///
 /// When nobody can be asked.
-pub(super) async fn still_away(
+pub(super) async fn still_failing(
     config: &Config,
     stages: &[Stage],
     tenant: Option<&str>,
-) -> anyhow::Result<Vec<Service>> {
+) -> anyhow::Result<Vec<(Service, &'static str)>> {
     let probe = Probe::new(config, Clock::system())?;
     let tenant = tenant.and_then(|text| TenantId::parse(text).ok());
-    let mut away = Vec::new();
+    let mut failing = Vec::new();
     for stage in stages {
         let found = match stage {
             Stage::User => Some((Service::Users, probe.users(tenant.as_ref()).await.result)),
@@ -29,11 +30,25 @@ pub(super) async fn still_away(
             Stage::Rules => rules(&probe, tenant.as_ref()).await,
             Stage::Decode | Stage::Queue | Stage::Publish => None,
         };
-        if let Some((service, Err(CallError::Unavailable { .. }))) = found {
-            away.push(service);
+        let Some((service, Err(error))) = found else {
+            continue;
+        };
+        match (service, error) {
+            (_, CallError::Unavailable { .. }) => failing.push((service, "is still away")),
+            // A wrong route or credential: of texts and rules a copy serves, and egov-otp was asked
+            // what it may well refuse to say.
+            (
+                Service::Users,
+                CallError::Refused {
+                    status: 401 | 403 | 404,
+                },
+            ) => {
+                failing.push((service, "still refuses"));
+            }
+            (_, CallError::Refused { .. } | CallError::Abandoned) => {}
         }
     }
-    Ok(away)
+    Ok(failing)
 }
 
 type Found = Option<(Service, Result<(), CallError>)>;

@@ -7,7 +7,7 @@ use clap::{Args, Parser};
 
 use super::choice::{Candidates, Choice, Rules, Sample};
 use super::feed::{Stamp, Topic, left};
-use super::health::still_away;
+use super::health::still_failing;
 use super::plan::Plan;
 use super::record::{JobRecord, Jobs, Kind};
 use super::{NO_FILTER, Planned, Sending, Worker, id_of, new_record, source_is_free};
@@ -353,7 +353,7 @@ impl Worker<'_> {
         self.work(steps, record, tail, about.sending, feed, terminal)
     }
 
-    /// Says which of the services that failed are still away; where something is to be sent, that is the end of it.
+    /// Says which of the services that failed would fail again; where something is to be sent, that is the end of it.
     async fn look_at_health(
         &self,
         about: &About<'_>,
@@ -365,16 +365,16 @@ impl Worker<'_> {
             return Ok(());
         }
         let tenant = choice.samples.iter().find_map(Sample::tenant);
-        let away = still_away(self.config, &choice.stages, tenant).await?;
-        let Some(service) = away.first() else {
+        let failing = still_failing(self.config, &choice.stages, tenant).await?;
+        let Some((service, how)) = failing.first() else {
             return Ok(());
         };
         let told = format!(
-            "{}, at which some of them failed, is still away: `user-otp check` says more",
+            "{}, at which some of them failed, {how}: `user-otp check` says more",
             service.platform_name()
         );
         if execute {
-            bail!("{told}. Send when it is back, or anyway with --ignore-health");
+            bail!("{told}. Send when it is mended, or anyway with --ignore-health");
         }
         terminal.note(&format!("user-otp: {told}"))?;
         Ok(())
