@@ -51,7 +51,7 @@ pub struct Engine {
     pub since_poll: Duration,
     /// The longest that it may stand still, `max.poll.interval.ms`.
     pub max_poll_interval: Duration,
-    /// Whether it has joined its group.
+    /// Whether it is in its group.
     pub joined: bool,
     /// Partitions whose start is not known yet.
     pub pending: usize,
@@ -227,7 +227,7 @@ fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Che
 
 fn consumer(engine: &Engine) -> Check {
     let trouble = if !engine.joined {
-        Some((Status::Down, "not yet a member of the consumer group"))
+        Some((Status::Down, "not a member of the consumer group"))
     } else if engine.pending > 0 {
         Some((Status::Down, "where a partition starts is not known yet"))
     } else {
@@ -468,7 +468,7 @@ mod tests {
     #[case::not_joined(
         engine(|one| one.joined = false),
         Status::Down,
-        Some(("kafka-consumer", "not yet a member of the consumer group"))
+        Some(("kafka-consumer", "not a member of the consumer group"))
     )]
     #[case::a_start_is_pending(
         engine(|one| one.pending = 1),

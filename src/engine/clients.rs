@@ -73,6 +73,9 @@ impl Connection {
             .set("allow.auto.create.topics", "false")
             // New partitions of the input topics are consumed within ten seconds.
             .set("topic.metadata.refresh.interval.ms", "10000")
+            // Who was told that there is no broker, since the only one was fenced, knows none to ask again: it
+            // goes back to `bootstrap.servers` after this, by default five minutes.
+            .set("metadata.recovery.rebootstrap.trigger.ms", "15000")
             // librdkafka's own lines come through the contexts below, at debug.
             .set_log_level(RDKafkaLogLevel::Info);
         config

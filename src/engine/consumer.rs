@@ -503,6 +503,9 @@ impl Callbacks {
     fn revoke(&self, consumer: &Consumer, partitions: &[Partition]) {
         let core = &self.core;
         let lost = consumer.assignment_lost();
+        if lost {
+            core.vitals.left();
+        }
         core.metrics.rebalanced(if lost {
             Rebalance::Lost
         } else {

@@ -65,7 +65,7 @@ impl Vitals {
         self.age(&self.committed)
     }
 
-    /// Whether the consumer has joined its group.
+    /// Whether the consumer is in its group.
     #[must_use]
     pub fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Relaxed)
@@ -75,9 +75,14 @@ impl Vitals {
         self.polled.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Whether this was the first time.
+    /// Whether it was not in it before.
     pub(crate) fn joined(&self) -> bool {
         !self.joined.swap(true, Ordering::Relaxed)
+    }
+
+    /// The group goes on without us, until the consumer joins again.
+    pub(crate) fn left(&self) {
+        self.joined.store(false, Ordering::Relaxed);
     }
 
     /// Runs a call that may block, under the watchdog's eyes.

@@ -21,6 +21,10 @@ use tokio::runtime::Handle;
 /// How long any one question to the broker may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A client that was told that there is no broker, since the only one had just started again, knows none to ask; by
+/// default for five minutes.
+const ASK_AGAIN: (&str, &str) = ("metadata.recovery.rebootstrap.trigger.ms", "2000");
+
 /// A record as an independent consumer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -159,6 +163,7 @@ impl Kafka {
         // Compressed: what is as large as the broker takes on the wire may be larger here.
         let producer = ClientConfig::new()
             .set("bootstrap.servers", broker)
+            .set(ASK_AGAIN.0, ASK_AGAIN.1)
             .set("enable.idempotence", "true")
             .set("linger.ms", "2")
             .set("message.max.bytes", "10485760")
@@ -167,6 +172,7 @@ impl Kafka {
             .expect("a producer");
         let admin = ClientConfig::new()
             .set("bootstrap.servers", broker)
+            .set(ASK_AGAIN.0, ASK_AGAIN.1)
             .create()
             .expect("an admin client");
         Self {
@@ -468,6 +474,7 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.broker)
+            .set(ASK_AGAIN.0, ASK_AGAIN.1)
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")

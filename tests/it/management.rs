@@ -426,8 +426,12 @@ fn kafka_being_away_makes_not_ready_and_never_dead() {
     );
     // Its result finds no Kafka.
     broker.stop();
-    let reason = "Kafka does not confirm";
-    let away = (503, "DOWN".to_owned(), trouble("kafka-producer", reason));
+    let mut both = trouble("kafka-producer", "Kafka does not confirm");
+    both.extend(trouble(
+        "kafka-consumer",
+        "not a member of the consumer group",
+    ));
+    let away = (503, "DOWN".to_owned(), both);
     wait_for("Kafka is said not to confirm", || {
         let ready = health(&process, "/health/ready");
         if ready == away { Ok(()) } else { Err(ready) }
