@@ -123,7 +123,7 @@ pub struct Engine {
     pub window_bytes: usize,
     /// Requests of one person in hand.
     pub lane: usize,
-    /// Percent (1 to 100) of the window that jobs may hold.
+    /// Requests of jobs in hand, in percent (1 to 100) of the window.
     pub jobs_share: u32,
     /// Percent (1 to 100) of a topic's input that may be unreadable before it is said.
     pub poison_share: u32,

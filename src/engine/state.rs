@@ -22,17 +22,10 @@ use super::record::{Origin, Request};
 use super::retry::Parked;
 use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
-use crate::egov::Queue;
 
-/// The part of the jobs' places that they take while live requests come: these are to find a processor that is
-/// free.
-const BESIDE_LIVE: usize = 16;
-
-/// The part that they take otherwise: the first live request is not to wait for long either.
-const ALONE: usize = 4;
-
-/// No live requests come when there was none for so long.
-const LIVE: Duration = Duration::from_secs(10);
+/// The part of the jobs in hand that are begun: live requests, whenever they come, and by whichever door, are to
+/// find a processor that is free.
+const BEGUN: usize = 16;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +49,7 @@ pub struct Bounds {
     pub window_bytes: usize,
     /// Requests in one lane.
     pub lane: usize,
-    /// Requests from jobs topics in the window; about as many wait outside.
+    /// Requests from jobs topics in hand: a sixteenth of them in the window, the others wait outside.
     pub jobs: usize,
     /// Parked retries, per partition.
     pub parked: usize,
@@ -191,8 +184,6 @@ pub struct State {
     /// Requests from jobs topics that wait for a place in the window, so that there are some at hand when places
     /// get free: to read on from a partition that was paused takes 100 ms. Their bytes count as in the window.
     jobs: VecDeque<Ticket>,
-    /// When the last live request came into the window.
-    live: Option<EpochMs>,
     /// How many requests in hand should have their end by a second, parked ones too.
     ends: BTreeMap<i64, usize>,
     skipped: u64,
@@ -213,7 +204,6 @@ impl State {
             parked: Parked::default(),
             due: VecDeque::new(),
             jobs: VecDeque::new(),
-            live: None,
             ends: BTreeMap::new(),
             skipped: 0,
             hasher: RandomState::new(),
@@ -315,7 +305,7 @@ impl State {
             self.parked.park(due, ticket);
             return Admission::Waits;
         }
-        self.enter(ticket, now)
+        self.enter(ticket)
     }
 
     /// Takes what is due into the window, as far as there is room, and begins with jobs that wait.
@@ -333,9 +323,9 @@ impl State {
             let Some(ticket) = self.due.pop_front() else {
                 break;
             };
-            admissions.push(self.enter(ticket, now));
+            admissions.push(self.enter(ticket));
         }
-        while let Some(ticket) = self.next_job(now) {
+        while let Some(ticket) = self.next_job() {
             admissions.push(self.offer(ticket));
         }
         admissions
@@ -627,15 +617,12 @@ impl State {
         (!age.is_zero()).then_some(age)
     }
 
-    fn enter(&mut self, ticket: Ticket, now: EpochMs) -> Admission {
-        if ticket.request.envelope.context.queue == Queue::Live {
-            self.live = Some(now);
-        }
+    fn enter(&mut self, ticket: Ticket) -> Admission {
         if ticket.origin == Origin::Jobs {
             // Behind those that wait, also where there is a place.
             self.window.bytes += ticket.bytes;
             self.jobs.push_back(ticket);
-            return match self.next_job(now) {
+            return match self.next_job() {
                 Some(next) => self.offer(next),
                 None => Admission::Waits,
             };
@@ -644,10 +631,8 @@ impl State {
     }
 
     /// The next request of a job, where there is a place for it.
-    fn next_job(&mut self, now: EpochMs) -> Option<Ticket> {
-        let beside_live = self.live.is_some_and(|live| live.age(now) < LIVE);
-        let part = if beside_live { BESIDE_LIVE } else { ALONE };
-        let is_free = self.window.jobs < (self.bounds.jobs / part).max(1)
+    fn next_job(&mut self) -> Option<Ticket> {
+        let is_free = self.window.jobs < (self.bounds.jobs / BEGUN).max(1)
             && self.window.requests < self.bounds.window;
         if is_free { self.jobs.pop_front() } else { None }
     }

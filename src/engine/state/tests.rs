@@ -108,20 +108,17 @@ fn a_retry_topic_is_held_while_too_many_wait_and_read_again_when_half_are_gone()
 }
 
 #[test]
-fn jobs_begin_in_order_and_few_beside_live_requests() {
+fn of_the_jobs_in_hand_few_are_begun_in_order() {
     let mut state = State::new(Bounds {
-        window: 100,
         window_bytes: 100_000,
-        jobs: 16,
+        jobs: 32,
         ..bounds()
     });
-    let of = |topic: &str| Partition {
-        topic: topic.into(),
+    let jobs = Partition {
+        topic: "jobs".into(),
         number: 0,
     };
-    let (jobs, requests) = (of("jobs"), of("requests"));
     state.assign(jobs.clone(), Origin::Jobs, Tracker::foreign(0, 0));
-    state.assign(requests.clone(), Origin::Requests, Tracker::foreign(0, 0));
     let begun = |admissions: Vec<Admission>| -> Vec<Ticket> {
         let tickets = admissions.into_iter().filter_map(|one| match one {
             Admission::Start(ticket) => Some(ticket),
@@ -134,39 +131,26 @@ fn jobs_begin_in_order_and_few_beside_live_requests() {
         positions.map(|position| position.offset).collect()
     };
     let mut admissions = Vec::new();
-    for offset in 0..20 {
+    for offset in 0..34 {
         assert_eq!(state.holds(), [], "{offset} are in hand");
         let epoch = state.deliver(&jobs, offset, Some(NOW), NOW).expect("ours");
         let request = request(&jobs, offset, NOW, Origin::Jobs);
         admissions.push(state.admit(request, epoch, NOW));
     }
-    let first = begun(admissions);
-    assert_eq!(offsets(&first), [0, 1, 2, 3]);
-    assert_eq!(state.holds(), [(jobs.clone(), true)], "16 wait");
+    let mut open = begun(admissions);
+    assert_eq!(offsets(&open), [0, 1]);
+    assert_eq!(state.room(), 8, "live requests have the other places");
+    assert_eq!(state.holds(), [(jobs.clone(), true)], "32 wait");
     assert_eq!(offsets(&begun(state.take_due(NOW))), [0; 0]);
-
-    let live = admit(&mut state, &requests, NOW);
-    state.committed(Vec::new(), first[..3].iter());
-    let beside = begun(state.take_due(NOW));
-    assert_eq!(
-        offsets(&beside),
-        [0; 0],
-        "one is under way beside live ones"
-    );
-    state.committed(Vec::new(), first[3..].iter());
-    let mut open = begun(state.take_due(NOW));
-    assert_eq!(offsets(&open), [4]);
-    state.committed(Vec::new(), std::iter::once(&live));
-    let later = NOW.plus(LIVE);
-    open.extend(begun(state.take_due(later)));
-    assert_eq!(offsets(&open), [4, 5, 6, 7], "in order");
-    assert_eq!(state.holds(), [], "12 wait");
-    while !open.is_empty() {
+    for turn in 1..17 {
         state.committed(Vec::new(), open.iter());
-        open = begun(state.take_due(later));
+        open = begun(state.take_due(NOW));
+        assert_eq!(offsets(&open), [2 * turn, 2 * turn + 1]);
+        let goes_on = (turn == 8).then(|| (jobs.clone(), false));
+        assert_eq!(state.holds(), Vec::from_iter(goes_on), "turn {turn}");
     }
-    assert_eq!(state.holds(), [(jobs, false)]);
-    assert_eq!((state.window.bytes, state.room()), (0, 100));
+    state.committed(Vec::new(), open.iter());
+    assert_eq!((state.window.bytes, state.room()), (0, 10));
 }
 
 #[test]
