@@ -140,6 +140,10 @@ impl World {
         wait_for("all instances are ready", STARTS, || self.fleet.is_ready());
         let (reading, supervising) = (Stop::default(), Stop::default());
         let brokers = self.cluster.addresses.clone();
+        // What is there before the group has ever been, and is old by then, is passed over.
+        wait_for("every partition has its start", STARTS, || {
+            reader::left(&brokers, GROUP).is_ok_and(|left| left.is_empty())
+        });
         let (ledger, fleet) = (Arc::clone(&self.ledger), Arc::clone(&self.fleet));
         let settled = std::thread::scope(|scope| {
             let _end = [End(&reading), End(&supervising)];
