@@ -22,7 +22,7 @@ pub(crate) struct Ledger {
     resolved: BTreeSet<(Partition, i64)>,
     skipped: BTreeSet<(Partition, i64)>,
     /// Below it, records were there before us.
-    until: BTreeMap<Partition, i64>,
+    until: BTreeMap<Partition, Until>,
 }
 
 /// A request that somebody published.
@@ -96,6 +96,13 @@ fn number(record: &Record, header: &str) -> i64 {
     text(record, header).parse().unwrap_or(-1)
 }
 
+/// Where a partition ended for the processes that found it without a commit: several can, before one of them
+/// commits.
+struct Until {
+    least: i64,
+    most: i64,
+}
+
 impl Ledger {
     pub(crate) fn request(
         &mut self,
@@ -122,7 +129,7 @@ impl Ledger {
             return;
         }
         assert!(
-            self.is_to_be_skipped(&place, sent, now),
+            self.is_old(&place, sent, now, |until| until.most),
             "{position} was passed over, and nobody had finished it"
         );
         self.skipped.insert(place);
@@ -136,27 +143,34 @@ impl Ledger {
             "{position} is handled again after its result was committed"
         );
         assert!(
-            !self.is_to_be_skipped(&place, sent, now),
+            !self.is_old(&place, sent, now, |until| until.least),
             "{position} is old, was there before us, and is taken up"
         );
     }
 
-    fn is_to_be_skipped(
+    fn is_old(
         &self,
         (partition, offset): &(Partition, i64),
         sent: Option<EpochMs>,
         now: EpochMs,
+        end: impl Fn(&Until) -> i64,
     ) -> bool {
         let old = sent.is_some_and(|sent| sent.age(now) > plan::LIFETIME);
         old && self
             .until
             .get(partition)
-            .is_some_and(|until| offset < until)
+            .is_some_and(|until| *offset < end(until))
     }
 
     /// A process found a partition without a commit of ours.
     pub(crate) fn was_there_before(&mut self, partition: &Partition, end: i64) {
-        self.until.insert(partition.clone(), end);
+        let until = self.until.entry(partition.clone());
+        let until = until.or_insert(Until {
+            least: end,
+            most: end,
+        });
+        until.least = until.least.min(end);
+        until.most = until.most.max(end);
     }
 
     /// A transaction with these results went through.
