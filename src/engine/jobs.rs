@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::clients::{Connection, Quiet, Undelivered};
+use super::clients::{Connection, Undelivered};
 use super::faults::{is_fence, is_forbidden_id, is_record_fault, is_topic_fault};
 use super::output::Outgoing;
 use super::producer::{self, Producers, Sending, Transactions, Written};
 use super::vitals::Vitals;
-use super::window::{PATIENCE, WindowError, failed, partitions, reader};
+use super::window::{PATIENCE, WindowError, failed, partitions, reader, reader_of_all};
 use super::{EngineError, Stopped};
 use crate::clock::Clock;
 
@@ -148,10 +148,7 @@ fn of_failed(failed: &[Undelivered]) -> Step {
 pub fn wait_decided(connection: &Connection, topic: &str) -> Result<(), WindowError> {
     let silent = |error: KafkaError| failed(topic, &error);
     let committed = reader(connection, topic)?;
-    let everything: rdkafka::consumer::BaseConsumer<Quiet> = connection
-        .reader_of_all()
-        .create_with_context(Quiet)
-        .map_err(silent)?;
+    let everything = reader_of_all(connection, topic)?;
     let deadline = Instant::now() + DECIDED;
     for partition in partitions(&committed, topic, &[])? {
         let (_, end) = everything

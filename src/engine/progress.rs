@@ -11,7 +11,7 @@ use rdkafka::message::Message as _;
 use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::start::number;
-use super::window::{PATIENCE, WindowError, assign, failed, partitions};
+use super::window::{self, PATIENCE, WindowError, assign, failed, partitions, reader_of_all};
 use crate::clock::EpochMs;
 
 /// The oldest records are looked for this long.
@@ -52,11 +52,8 @@ pub struct Behind {
 /// When there is no such topic, it or the group may not be looked at, or Kafka does not answer.
 pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, ProgressError> {
     let silent = |error: KafkaError| failed(topic, &error);
-    let consumer: BaseConsumer<Quiet> = connection
-        // What waits behind a transaction that somebody left open is behind, too.
-        .reader_of_all()
-        .create_with_context(Quiet)
-        .map_err(silent)?;
+    // What waits behind a transaction that somebody left open is behind, too.
+    let consumer = reader_of_all(connection, topic)?;
     let all = partitions(&consumer, topic, &[])?;
     let committed = committed(connection, topic, &all, PATIENCE)?;
     let mut behind = Behind {
@@ -99,12 +96,10 @@ pub(super) fn committed(
 ) -> Result<BTreeMap<i32, i64>, ProgressError> {
     let silent = |error: KafkaError| failed(topic, &error);
     let deadline = Instant::now() + patience;
-    let consumer: BaseConsumer<Quiet> = connection
-        // An open transaction would hold the answer back.
-        .reader_of_all()
-        .set("group.id", &connection.group)
-        .create_with_context(Quiet)
-        .map_err(silent)?;
+    // An open transaction would hold the answer back.
+    let mut config = connection.reader_of_all();
+    config.set("group.id", &connection.group);
+    let consumer = window::consumer(&config, topic)?;
     let mut asked = TopicPartitionList::new();
     for partition in partitions {
         asked.add_partition(topic, *partition);

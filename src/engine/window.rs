@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::Stopped;
 use super::clients::{Connection, Quiet};
@@ -341,8 +341,23 @@ pub(super) fn reader(
     connection: &Connection,
     topic: &str,
 ) -> Result<BaseConsumer<Quiet>, WindowError> {
-    connection
-        .reader()
+    consumer(&connection.reader(), topic)
+}
+
+/// The same of what is not committed yet, and was aborted, too.
+pub(super) fn reader_of_all(
+    connection: &Connection,
+    topic: &str,
+) -> Result<BaseConsumer<Quiet>, WindowError> {
+    consumer(&connection.reader_of_all(), topic)
+}
+
+/// What reads `topic` with these properties.
+pub(super) fn consumer(
+    config: &ClientConfig,
+    topic: &str,
+) -> Result<BaseConsumer<Quiet>, WindowError> {
+    config
         .create_with_context(Quiet)
         .map_err(|error| failed(topic, &error))
 }
