@@ -98,6 +98,12 @@ pub(crate) fn is_forbidden_id(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed)
 }
 
+/// The coordinator knows of no transaction that could be aborted. The library asks it to also where the first
+/// topic of one was refused, and nothing of it was begun.
+pub(crate) fn is_no_transaction(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState)
+}
+
 /// Somebody else holds our id now, or a broker timed our transaction out.
 pub(crate) fn is_fence(error: &KafkaError) -> bool {
     matches!(

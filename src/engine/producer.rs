@@ -13,7 +13,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::clients::{Deliveries, Reachability, Undelivered};
-use super::faults::{first_of, is_forbidden_id, is_record_fault, is_topic_fault};
+use super::faults::{
+    first_of, is_forbidden_id, is_no_transaction, is_record_fault, is_topic_fault,
+};
 use super::output::{Outgoing, writes_to};
 use super::state::Commit;
 use super::vitals::Vitals;
@@ -163,8 +165,8 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    /// Whether a transaction was aborted of which a broker may have records that it never acknowledged. This
-    /// producer must not write any more: the library gives the sequence numbers of all that it purges out again
+    /// Whether this producer must not write any more, since a transaction was aborted of which a broker may have
+    /// records that it never acknowledged, or of which it knew nothing, which is fatal to the library. The library gives the sequence numbers of all that it purges out again
     /// (`rd_kafka_toppar_purge_queues`), also of what was sent, lost its connection, and waited to be sent again.
     /// Where the next batch is as long, which it is when the same results are written again, the broker takes it
     /// for a repeat, acknowledges it, and keeps none of it. A new producer has a new epoch.
@@ -223,15 +225,18 @@ impl Transactions {
             )
         };
         let later = self.producer.context().take_failed();
-        let unsure = failed.iter().chain(&later).any(purged);
+        let was_none = !commit_called
+            && failed.iter().any(|one| is_topic_fault(one.code))
+            && aborted.as_ref().is_err_and(is_no_transaction);
+        let unsure = was_none || failed.iter().chain(&later).any(purged);
         self.is_unsure.store(unsure, Ordering::Relaxed);
         match aborted {
-            Err(error) => Written::Rebuild {
+            Err(error) if !was_none => Written::Rebuild {
                 error: Some(error),
                 commit_called,
             },
             Ok(()) if failed.is_empty() => Written::Aborted,
-            Ok(()) => Written::Undelivered(failed),
+            Ok(()) | Err(_) => Written::Undelivered(failed),
         }
     }
 

@@ -272,6 +272,19 @@ fn a_producer_whose_records_were_purged_is_not_used_again() {
     assert_eq!(world.engine.write(&world.engine.open()), End::Committed);
 }
 
+/// Where it is the first topic of a transaction, a broker knows of none that could be aborted.
+#[test]
+fn a_forbidden_topic_is_found_out_also_where_the_abort_is_refused() {
+    let world = World::new();
+    let transactions = world.engine.open();
+    let (forbidden, none) = (TOPIC_AUTHORIZATION_FAILED, INVALID_TXN_STATE);
+    world.kafka.request_errors(AddPartitionsToTxn, &[forbidden]);
+    world.kafka.request_errors(EndTxn, &[none]);
+    assert_eq!(world.engine.write(&transactions), End::TopicAtFault);
+    assert!(transactions.is_unsure(), "the library takes it for fatal");
+    assert_eq!(world.engine.write(&world.engine.open()), End::Committed);
+}
+
 #[test]
 fn a_partition_without_a_leader_for_a_while_is_waited_for() {
     let world = World::new();
