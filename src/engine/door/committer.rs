@@ -113,6 +113,11 @@ impl Committer {
     /// Runs until it is told to end, or cannot go on.
     pub(super) fn run(mut self) {
         while !self.shared.failed.is_cancelled() {
+            if self.producer.is_none() && !self.ending {
+                // Also where nobody waits: who comes next finds a way, or hears that there is none.
+                self.rebuild(None);
+                self.close();
+            }
             self.collect();
             self.shared.vitals.polled();
             let batch = self.begin();
@@ -237,7 +242,7 @@ impl Committer {
     /// begin: requests are told at once that there is no way through.
     fn transact(&mut self, mut batch: Vec<Entry>) {
         let started = Instant::now();
-        *self.shared.opened.lock() = Some(started);
+        self.shared.opened.lock().get_or_insert(started);
         self.shared.vitals.to_commit();
         let results = batch.iter().map(|entry| Sending {
             records: &entry.records,
@@ -283,10 +288,17 @@ impl Committer {
                 }
             }
         }
-        if self.queue.is_empty() {
-            self.shared.vitals.nothing_to_commit();
+        self.close();
+    }
+
+    /// The next transaction can begin, where there is a producer for it.
+    fn close(&mut self) {
+        if self.producer.is_some() {
+            if self.queue.is_empty() {
+                self.shared.vitals.nothing_to_commit();
+            }
+            *self.shared.opened.lock() = None;
         }
-        *self.shared.opened.lock() = None;
     }
 
     /// Counts what is committed for good, and tells who waits for that.

@@ -24,6 +24,7 @@ use crate::domain::request::Submission;
 use crate::egov::{AtFloor, Queue};
 use crate::handler::Context;
 use crate::limits::Charge;
+use crate::metrics::Gauges;
 use crate::notification::{Notification, Sms};
 use crate::outcome::Published;
 
@@ -35,6 +36,7 @@ const TOPICS: [&str; 4] = ["sms", "email", "outcomes", "accepted"];
 struct World {
     kafka: MockCluster<'static, DefaultProducerContext>,
     door: Door,
+    metrics: Metrics,
 }
 
 impl World {
@@ -59,9 +61,13 @@ impl World {
             largest_record: 4_000,
         };
         let clock = Clock::fixed(EpochMs(0));
-        let door =
-            Door::start(settings, clock, Metrics::default(), PATIENCE).expect("the mock answers");
-        Self { kafka, door }
+        let metrics = Metrics::default();
+        let door = Door::start(settings, clock, metrics.clone(), PATIENCE);
+        Self {
+            kafka,
+            door: door.expect("the mock answers"),
+            metrics,
+        }
     }
 
     fn publish(&self, key: &str) -> Receipt {
@@ -253,6 +259,24 @@ async fn a_topic_that_is_forbidden_costs_the_email_or_the_way(
         assert!(world.sent("sms").contains_key(sms[0]));
     }
     assert_eq!(world.sent("accepted"), once(accepted));
+}
+
+#[tokio::test]
+async fn a_producer_that_is_not_used_again_is_replaced_before_the_next_request() {
+    let world = World::new();
+    // Our own topic is forbidden, as the first of a transaction: what is for it waits, and the broker refuses the
+    // abort of what it never heard of.
+    let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let none = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE;
+    let kafka = &world.kafka;
+    kafka.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[forbidden]);
+    kafka.request_errors(RDKafkaApiKey::EndTxn, &[none]);
+    let mut waiting = world.submit("waiting", Content::HandedOver { tries: 0 });
+    assert_eq!(waiting.confirm(PATIENCE).await, Confirmation::Committed);
+    assert_eq!(world.sent("accepted"), once(&[":"]));
+    let metrics = world.metrics.render(&Gauges::default());
+    let in_vain = metrics.contains("user_otp_transactions_total{door=\"http\",end=\"rebuilt\"} 1");
+    assert!(!in_vain, "no transaction found none");
 }
 
 #[tokio::test]
