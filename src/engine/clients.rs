@@ -108,6 +108,9 @@ impl Connection {
             .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
             // After a full queue librdkafka waits this long before it fetches again (default 1 s).
             .set("fetch.queue.backoff.ms", "10")
+            // A partition that is read from again after a pause waits until the fetch that is under way ends: with
+            // the default of half a second, jobs stood still for as long after each pause.
+            .set("fetch.wait.max.ms", "100")
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
             .set("queued.min.messages", "500")
             .set("queued.max.messages.kbytes", "16384")
