@@ -77,6 +77,12 @@ impl ServiceUrl {
         Ok(Self(url))
     }
 
+    /// Whether it is spoken to over TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// The address of `path` under this base, with exactly one slash between them.
     /// It carries the base's user name and password, if there are any: do not print it.
     #[must_use]

@@ -105,7 +105,17 @@ impl Client {
             config.localization.calls,
             config.mdms.calls,
         ];
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        // The system's certificates take megabytes, and are there for nothing where nobody shows one.
+        let (texts, rules) = (&config.localization.url, &config.mdms.url);
+        let mut urls = [&config.users.url, &config.otp.url]
+            .into_iter()
+            .chain(texts)
+            .chain(rules);
+        if !urls.any(ServiceUrl::is_encrypted) {
+            http = http.tls_certs_only([]);
+        }
+        let http = http
             .connect_timeout(config.services.connect_timeout)
             .pool_max_idle_per_host(calls.into_iter().sum())
             .pool_idle_timeout(IDLE)

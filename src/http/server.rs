@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,12 +79,17 @@ pub(super) async fn serve(
             request.extensions_mut().insert(peer);
             router.call(request)
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        let cut = cut.clone();
+        let (http, watcher, cut) = (http.clone(), graceful.watcher(), cut.clone());
         tasks.spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
-                tracing::debug!(%error, "a connection broke off");
+            // Made here, and pinned in its place: each move on the way would take its size again.
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let connection = pin!(watcher.watch(connection));
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => {}
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection broke off");
+                },
             }
             drop(place);
         });

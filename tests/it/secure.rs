@@ -1,8 +1,9 @@
 //! A cluster that asks who we are: TLS, SASL and permissions, as `config/tls.toml` and
 //! `topics/README.md` say.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
@@ -430,4 +431,53 @@ fn redis_is_asked_over_tls_where_its_certificate_is_trusted_and_is_away_where_no
     assert_eq!(world.sms().len(), 1, "it knew the key");
     assert!(ask("stranger.pem"), "anybody could be this Redis");
     assert_eq!(world.sms().len(), 2, "this instance had not seen the key");
+}
+
+/// Ends the server with the test.
+struct TlsServer(Child);
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_service_over_tls_must_show_a_certificate_that_the_system_trusts() {
+    let folder = TempDir::new().expect("a folder");
+    make_authority(folder.path(), "ca");
+    make_certificate(folder.path());
+    let server = Command::new("openssl")
+        .args("s_server -www -accept 127.0.0.1:0 -cert broker.crt -key broker.key".split(' '))
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = TlsServer(server.expect("openssl runs"));
+    let said = BufReader::new(server.0.stdout.take().expect("it is piped"));
+    let mut lines = said.lines().map_while(Result::ok);
+    let address = lines.find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()));
+    let url = format!("https://{}", address.expect("it says where it is"));
+
+    let world = World::new();
+    let check = |trusted: &str| {
+        let checked = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+            .args(["check", "--timeout", "5s"])
+            .env_clear()
+            .envs(world.environment("operator", &[("OTP__URL", &url)]))
+            .env("SSL_CERT_FILE", folder.path().join(trusted))
+            .output();
+        let out = checked.expect("user-otp runs").stdout;
+        let out = String::from_utf8(out).expect("it is text");
+        let otp = out
+            .lines()
+            .find(|line| line.contains(" services ") && line.contains("egov-otp"));
+        otp.expect("it looks at egov-otp").to_owned()
+    };
+    make_authority(folder.path(), "other");
+    let (trusted, other) = (check("ca.pem"), check("other.pem"));
+    assert!(other.contains("no connection"), "{other}");
+    assert!(trusted.contains("no answer"), "{trusted}");
 }
