@@ -18,14 +18,15 @@ pub(crate) fn tries_spent(world: &World) -> usize {
 
 /// Waits until as many are published as were `sent`; how many are then.
 pub(crate) fn wait_for_what_waited(world: &World, sent: usize) -> usize {
-    wait_for("what waited is published", || {
-        let published = world.sms().len();
-        if published >= sent {
-            Ok(published)
-        } else {
-            Err(published)
-        }
-    })
+    let mut published = 0;
+    while published < sent {
+        // However much waited: it is done for when nothing more comes.
+        published = wait_for("more of what waited is published", || {
+            let now = world.sms().len();
+            if now > published { Ok(now) } else { Err(now) }
+        });
+    }
+    published
 }
 
 #[test]

@@ -158,7 +158,12 @@ impl World {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
                 .await
                 .expect("a free port");
-            Standin::start(listener, Script::default())
+            let script = Script {
+                // Also of minutes of load.
+                journal: 1_000_000,
+                ..Script::default()
+            };
+            Standin::start(listener, script)
                 .await
                 .expect("the stand-ins listen")
         });
