@@ -221,6 +221,15 @@ impl Kafka {
         changed.expect("the broker answers")[0]
             .as_ref()
             .expect("the setting is changed");
+        // The controller has it; the broker that is asked next hears of it a moment later.
+        wait_until("the broker knows the setting", || {
+            let topic = [&ResourceSpecifier::Topic(name)];
+            let described = self.admin.describe_configs(topic, &options());
+            let described = self.handle.block_on(described).ok();
+            let found = described.and_then(|mut all| all.pop()?.ok());
+            let entry = found.and_then(|found| found.get(key).and_then(|one| one.value.clone()));
+            entry.as_deref() == Some(value)
+        });
     }
 
     pub(crate) fn delete_topics(&self, names: &[&str]) {
