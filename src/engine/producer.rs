@@ -165,11 +165,12 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    /// Whether this producer must not write any more, since a transaction was aborted of which a broker may have
-    /// records that it never acknowledged, or of which it knew nothing, which is fatal to the library. The library gives the sequence numbers of all that it purges out again
-    /// (`rd_kafka_toppar_purge_queues`), also of what was sent, lost its connection, and waited to be sent again.
-    /// Where the next batch is as long, which it is when the same results are written again, the broker takes it
-    /// for a repeat, acknowledges it, and keeps none of it. A new producer has a new epoch.
+    /// Whether this producer must not write any more; a new one has a new epoch. Either a transaction was aborted of
+    /// which a broker may have records that it never acknowledged: the library gives the sequence numbers of all that
+    /// it purges out again (`rd_kafka_toppar_purge_queues`), also of what was sent, lost its connection, and waited to
+    /// be sent again. Where the next batch is as long, which it is when the same results are written again, the broker
+    /// takes it for a repeat, acknowledges it, and keeps none of it. Or the coordinator knew of no transaction to
+    /// abort, which is fatal to the library.
     fn is_unsure(&self) -> bool {
         self.is_unsure.load(Ordering::Relaxed)
     }

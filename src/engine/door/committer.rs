@@ -113,7 +113,7 @@ impl Committer {
     /// Runs until it is told to end, or cannot go on.
     pub(super) fn run(mut self) {
         while !self.shared.failed.is_cancelled() {
-            if self.producer.is_none() && !self.ending {
+            if self.producer.is_none() && !self.shared.stopping.is_cancelled() {
                 // Also where nobody waits: who comes next finds a way, or hears that there is none.
                 self.rebuild(None);
                 self.close();
