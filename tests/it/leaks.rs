@@ -1,28 +1,29 @@
 //! Nothing secret leaves: whatever the processes of a test printed is searched for the
 //! numbers, the addresses and the OTPs of that test.
 
+use std::collections::{BTreeSet, HashSet};
+
 /// What one test must not find anywhere but in the topics where it belongs.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Secrets {
     /// Mobile numbers and OTPs: a match has no further digit (or letter) next to it.
-    pub(crate) words: Vec<String>,
+    pub(crate) words: HashSet<String>,
     /// Email addresses and other text: any match counts.
-    pub(crate) texts: Vec<String>,
+    pub(crate) texts: BTreeSet<String>,
 }
 
 impl Secrets {
     /// The first line of `text` with a secret in it.
     pub(crate) fn leak<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let words: std::collections::HashSet<&str> =
-            self.words.iter().map(String::as_str).collect();
-        let texts: std::collections::BTreeSet<&str> =
-            self.texts.iter().map(String::as_str).collect();
         text.lines().find(|line| {
             let without_time = without_times(line);
             without_time
                 .split(|c: char| !c.is_ascii_alphanumeric())
-                .any(|word| words.contains(word))
-                || texts.iter().any(|secret| line.contains(secret))
+                .any(|word| self.words.contains(word))
+                || self
+                    .texts
+                    .iter()
+                    .any(|secret| line.contains(secret.as_str()))
         })
     }
 }
@@ -53,8 +54,8 @@ mod tests {
 
     fn secrets() -> Secrets {
         Secrets {
-            words: vec!["9876543210".into(), "123456".into()],
-            texts: vec!["a@b.c".into()],
+            words: ["9876543210".into(), "123456".into()].into(),
+            texts: ["a@b.c".into()].into(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! A world that goes away looks back: nothing that any of its processes printed, and no
 //! outcome, may hold a number, an address or an OTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -383,6 +383,14 @@ impl World {
         behind.collect()
     }
 
+    /// How much of the log is not committed yet, over all partitions.
+    pub(crate) fn left(&self) -> i64 {
+        let behind = self.lag().into_iter();
+        behind
+            .map(|(_, committed, end)| end - committed.unwrap_or(0))
+            .sum()
+    }
+
     /// Waits until the committed offsets are at the end of the log on every partition.
     #[track_caller]
     pub(crate) fn wait_for_no_lag(&self) {
@@ -393,7 +401,7 @@ impl World {
     }
 
     fn secrets(&self) -> Secrets {
-        let mut words = Vec::new();
+        let mut words = HashSet::new();
         for call in self.egov.journal() {
             words.extend(call.mobile);
             words.extend(call.otp);
@@ -402,7 +410,9 @@ impl World {
             .texts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+            .iter()
+            .cloned()
+            .collect();
         Secrets { words, texts }
     }
 
