@@ -4,7 +4,7 @@
 //! A world that goes away looks back: nothing that any of its processes printed, and no
 //! outcome, may hold a number, an address or an OTP.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -123,7 +123,7 @@ pub(crate) struct World {
     settings: Vec<(&'static str, String)>,
     outputs: Mutex<Vec<(String, Output)>>,
     /// What no process may print.
-    texts: Mutex<Vec<String>>,
+    texts: Mutex<BTreeSet<String>>,
     // Last: the stand-ins and the admin client run on it.
     runtime: Runtime,
 }
@@ -272,7 +272,7 @@ impl World {
         self.texts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(text.to_owned());
+            .insert(text.to_owned());
     }
 
     /// Publishes a request as upstream does, keyed by person.
@@ -410,9 +410,7 @@ impl World {
             .texts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect();
+            .clone();
         Secrets { words, texts }
     }
 
