@@ -103,8 +103,10 @@ impl Connection {
             .set("enable.auto.offset.store", "false")
             // Also makes `committed_offsets` wait for another owner's pending transaction.
             .set("isolation.level", "read_committed")
-            // We decide where to start; an offset out of range is ours to handle.
+            // We decide where to start; an offset out of range is ours to handle. Which partition's it is, and
+            // that a topic was created again, is in the library's debug lines alone.
             .set("auto.offset.reset", "error")
+            .set_log_level(RDKafkaLogLevel::Debug)
             .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
             // After a full queue librdkafka waits this long before it fetches again (default 1 s).
             .set("fetch.queue.backoff.ms", "10")
@@ -128,7 +130,10 @@ impl Connection {
                 // no longer than that, because a killed instance's partitions wait for it.
                 .set("session.timeout.ms", "15000");
         }
-        self.with_operator_properties(config)
+        let mut config = self.with_operator_properties(config);
+        let debug = self.properties.get("debug").map(|own| format!("{own},"));
+        config.set("debug", format!("{}topic", debug.unwrap_or_default()));
+        config
     }
 
     /// For a look at a topic: it joins no group and commits nothing.

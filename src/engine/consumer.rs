@@ -4,7 +4,6 @@
 //! safe. Everything that a partition's tracker must know is told to it before the next poll.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -16,13 +15,13 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::core::Core;
+use super::core::{Core, Pending};
 use super::dispatch::Dispatcher;
 use super::record::{Header, Position, Record, Request};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
-use super::{EngineError, clients};
+use super::{EngineError, clients, out_of_range};
 use crate::clock::EpochMs;
 use crate::handler::Handler;
 use crate::metrics::Rebalance;
@@ -41,6 +40,9 @@ const HOLD_WITHOUT_POLL: Duration = Duration::from_secs(1);
 
 /// How long the assign callback may wait for committed offsets.
 const ASSIGN_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a set-back may wait for librdkafka's main thread.
+const SEEK_WAIT: Duration = Duration::from_secs(1);
 
 /// Between two questions within that time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -63,10 +65,10 @@ impl<H: Handler> Intake<H> {
         let mut all_paused = false;
         while !core.is_ending() {
             core.vitals.polled();
-            self.take_answers();
-            if core.out_of_range.swap(false, Ordering::Relaxed) {
-                self.start_anew();
+            if core.out_of_range.is_heard() {
+                out_of_range::look(&core, &self.consumer);
             }
+            self.take_answers();
             self.apply_holds();
             let room = core.lock().state.room();
             if room > 0 {
@@ -133,6 +135,8 @@ impl<H: Handler> Intake<H> {
                     // Before the next poll: a rebalance or a look at the position happens there.
                     if let Some(epoch) = self.deliver(&message) {
                         batch.push((own(&message), epoch));
+                    } else if self.set_back_refused() {
+                        break;
                     }
                     wait = Duration::ZERO;
                 }
@@ -188,9 +192,31 @@ impl<H: Handler> Intake<H> {
             number: message.partition(),
         };
         let time = message.timestamp().to_millis().map(EpochMs);
-        core.lock()
-            .state
-            .deliver(&partition, message.offset(), time, core.clock.now())
+        let (offset, now) = (message.offset(), core.clock.now());
+        let mut shared = core.lock();
+        if core.out_of_range.is_heard() {
+            // It may be from another log; whose is found out before it is read again.
+            shared.state.refuse(&partition, offset);
+            return None;
+        }
+        shared.state.deliver(&partition, offset, time, now)
+    }
+
+    /// Sets the consumer's position back to each record that was not taken in; whether there was one. One
+    /// that fails is tried again before the next poll, and nothing behind it is taken in until then.
+    fn set_back_refused(&self) -> bool {
+        let core = &self.dispatcher.core;
+        let refused = core.lock().state.refused();
+        for (partition, offset) in &refused {
+            // Waits for librdkafka's own thread alone, and what it had fetched is discarded.
+            let (topic, number) = (&partition.topic, partition.number);
+            let to = Offset::Offset(*offset);
+            match self.consumer.seek(topic, number, to, SEEK_WAIT) {
+                Ok(()) => core.lock().state.set_back(partition),
+                Err(error) => tracing::debug!(%error, offset, "seek"),
+            }
+        }
+        !refused.is_empty()
     }
 
     fn read(&self, record: Record, now: EpochMs) -> Request {
@@ -199,54 +225,6 @@ impl<H: Handler> Intake<H> {
             .origin(&record.position.topic)
             .unwrap_or(super::record::Origin::Requests);
         Request::read(record, origin, now, &settings.reading)
-    }
-
-    /// The error does not say which partition's offset is gone: retention, a truncated log, or a
-    /// topic created anew. Such a partition gets a new epoch and is treated as one that is not
-    /// ours.
-    fn start_anew(&self) {
-        let core = &self.dispatcher.core;
-        let positions = self.consumer.position().ok();
-        let partitions = core.lock().state.partitions();
-        for partition in partitions {
-            let Ok((low, high)) =
-                self.consumer
-                    .fetch_watermarks(&partition.topic, partition.number, ASSIGN_WAIT)
-            else {
-                continue;
-            };
-            let position = positions
-                .as_ref()
-                .and_then(|list| list.find_partition(&partition.topic, partition.number));
-            let consumed = position.and_then(|element| start::number(element.offset()));
-            let mut shared = core.lock();
-            let Some(next) = shared.state.next_offset(&partition) else {
-                continue;
-            };
-            let at = consumed.unwrap_or(next).max(next);
-            if (low..=high).contains(&at) {
-                continue;
-            }
-            let lost = if at < low { low - at } else { 0 };
-            core.metrics.offsets_lost(lost);
-            tracing::warn!(
-                topic = &*partition.topic,
-                partition = partition.number,
-                offset = at,
-                low,
-                high,
-                lost,
-                "the next offset is no longer there; starting anew with what is"
-            );
-            let epochs = shared.state.begin_revoke(std::slice::from_ref(&partition));
-            shared.cancel(&epochs);
-            shared.state.end_revoke(std::slice::from_ref(&partition));
-            core.places_freed();
-            if let Err(error) = give_back(&self.consumer, std::slice::from_ref(&partition)) {
-                tracing::debug!(%error, "unassign");
-            }
-            shared.ask(partition, Ask::Anew);
-        }
     }
 
     /// Starts pending partitions whose answer has come.
@@ -261,6 +239,12 @@ impl<H: Handler> Intake<H> {
                 Answer::Pending => {}
                 Answer::UnknownTag(version) => core.fail(unknown_tag(&partition, version)),
                 Answer::Start(tracker) => {
+                    if let Some(Pending {
+                        ask: Ask::Anew(at), ..
+                    }) = asked
+                    {
+                        say_lost(core, &partition, at, tracker.commit_point());
+                    }
                     let mut list = TopicPartitionList::new();
                     let offset = Offset::Offset(tracker.commit_point());
                     let anew = list
@@ -273,7 +257,9 @@ impl<H: Handler> Intake<H> {
                             self.dispatcher.note(Note::Assigned);
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "a partition could not be started; asking again")
+                            tracing::warn!(%error, "a partition could not be started; asking again");
+                            // What is assigned already cannot be assigned.
+                            out_of_range::unassign(&self.consumer, &partition);
                         }
                     }
                 }
@@ -282,6 +268,7 @@ impl<H: Handler> Intake<H> {
     }
 
     fn apply_holds(&self) {
+        self.set_back_refused();
         let holds = self.dispatcher.core.lock().state.holds();
         let (pause, resume): (Vec<_>, Vec<_>) = holds.into_iter().partition(|(_, hold)| *hold);
         let partitions = |list: Vec<(Partition, bool)>| {
@@ -314,7 +301,7 @@ impl Core {
     fn heard(&self, error: &KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.out_of_range.store(true, Ordering::Relaxed);
+                self.out_of_range.heard();
             }
             Some(RDKafkaErrorCode::PollExceeded) => {
                 tracing::warn!(
@@ -357,8 +344,22 @@ fn note_positions(consumer: &Consumer, core: &Core) {
     }
 }
 
+/// The next offset of `partition`, `at`, is gone, and it starts at `low`.
+fn say_lost(core: &Core, partition: &Partition, at: i64, low: i64) {
+    let lost = (low - at).max(0);
+    core.metrics.offsets_lost(lost);
+    tracing::warn!(
+        topic = &*partition.topic,
+        partition = partition.number,
+        offset = at,
+        low,
+        lost,
+        "offset out of range, or a topic created again: resuming at the earliest available offset"
+    );
+}
+
 /// A pause outlives the assignment, and whoever gets the partition next may be us.
-fn give_back(consumer: &Consumer, partitions: &[Partition]) -> Result<(), KafkaError> {
+pub(super) fn give_back(consumer: &Consumer, partitions: &[Partition]) -> Result<(), KafkaError> {
     let list = start::list(partitions);
     if !partitions.is_empty() {
         consumer.resume(&list)?;
@@ -434,8 +435,13 @@ impl Callbacks {
         // What is pending is ours in the group, and assigned once it is known where: assigned and
         // paused until then, it was seen to stay without a fetch.
         if let Err(error) = consumer.incremental_assign(&list) {
-            tracing::error!(%error, "the assignment failed; the group will give the partitions again");
-            return;
+            // All of them are ours in the group all the same: each is tried again alone.
+            tracing::warn!(%error, "the assignment failed; trying each partition again every second");
+            pending.extend(started.drain(..).map(|(partition, _)| partition));
+            // The group waits for an answer.
+            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+                tracing::debug!(%error, "assign");
+            }
         }
         if !pending.is_empty() {
             tracing::info!(
@@ -546,8 +552,13 @@ impl Callbacks {
 }
 
 impl ClientContext for Callbacks {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
-        clients::log_line(facility, line);
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            self.core.out_of_range.read(facility, line);
+            tracing::trace!(target: "librdkafka", facility, "{line}");
+        } else {
+            clients::log_line(facility, line);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -572,3 +583,6 @@ impl ConsumerContext for Callbacks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

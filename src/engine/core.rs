@@ -1,7 +1,6 @@
 //! What the engine's threads share: the state behind its one lock, and the signals between them.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Reachability;
+use super::out_of_range::OutOfRange;
 use super::poison::Inputs;
 use super::start::Ask;
 use super::state::{Epoch, Partition, State};
@@ -35,8 +35,8 @@ pub(crate) struct Core {
     changed: Condvar,
     /// A request was parked, or a place got free for one that is due.
     pub(crate) retries: Notify,
-    /// Some partition's next offset is no longer there; the error does not say which.
-    pub(crate) out_of_range: AtomicBool,
+    /// Partitions whose next offset is gone, or whose topic is another.
+    pub(crate) out_of_range: OutOfRange,
     /// Set once: stop taking anything in.
     pub(crate) stopping: CancellationToken,
     /// Why the engine cannot go on.
@@ -91,7 +91,7 @@ impl Core {
             }),
             changed: Condvar::new(),
             retries: Notify::new(),
-            out_of_range: AtomicBool::new(false),
+            out_of_range: OutOfRange::default(),
             stopping: CancellationToken::new(),
             failure: OnceLock::new(),
             failed: CancellationToken::new(),

@@ -45,6 +45,9 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
             .collect();
         // One by one: a single pending transaction holds back the answer for all that are asked with it.
         for (partition, Pending { ask, question }) in pending {
+            if core.is_ending() {
+                return;
+            }
             for (partition, answer) in
                 start::look_up(consumer, &[(partition, ask)], COMMITTED, || ENDS)
             {
@@ -54,7 +57,7 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
             }
         }
         say_what_is_flooded(core);
-        if stable_read.elapsed() >= STABLE_EVERY {
+        if stable_read.elapsed() >= STABLE_EVERY && !core.is_ending() {
             stable_read = Instant::now();
             match last_stable(core, consumer) {
                 Ok(ends) => {
@@ -64,7 +67,7 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
                 Err(error) => tracing::debug!(%error, "the lag is not known now"),
             }
         }
-        if topics_read.elapsed() >= TOPICS_EVERY {
+        if topics_read.elapsed() >= TOPICS_EVERY && !core.is_ending() {
             topics_read = Instant::now();
             match consumer.fetch_metadata(None, ENDS) {
                 Ok(metadata) => core.topics.set(

@@ -62,6 +62,7 @@ pub mod jobs;
 mod keeper;
 pub mod lanes;
 pub mod offsets;
+mod out_of_range;
 pub mod output;
 pub mod poison;
 mod producer;
@@ -385,6 +386,10 @@ impl Engine {
             self.core.wait_until(Duration::from_millis(10), |_| false);
         }
         let committed = threads.committer.is_finished();
+        if committed && let Some(consumer) = &self.consumer {
+            leave(consumer, until);
+        }
+        // It may still wait for an answer.
         let _ = threads.keeper.join();
         if committed {
             let _ = threads.committer.join();
@@ -399,6 +404,16 @@ impl Engine {
             None if drained && committed => Ok(Drained::Clean),
             None => Ok(Drained::CutShort),
         }
+    }
+}
+
+/// Gives the partitions back, and leaves the group: the others need not wait for the rest of our end.
+fn leave(consumer: &Consumer, until: Instant) {
+    consumer.unsubscribe();
+    let has_partitions = || consumer.assignment().is_ok_and(|list| list.count() > 0);
+    while has_partitions() && Instant::now() < until {
+        // The callback runs in it.
+        drop(consumer.poll(Duration::from_millis(10)));
     }
 }
 

@@ -16,8 +16,8 @@ use super::tag::{Found, Tag};
 pub(crate) enum Ask {
     /// Its committed offset.
     Committed,
-    /// Its first and last offset: what was committed there is of no use.
-    Anew,
+    /// Its first and last offset: what was committed there is of no use. This one was to be next.
+    Anew(i64),
 }
 
 /// What came of it.
@@ -49,7 +49,7 @@ pub(crate) fn look_up<C: ConsumerContext>(
     } else {
         read_committed(consumer, &committed, timeout)
     };
-    let anew = partitions.iter().filter(|(_, ask)| *ask == Ask::Anew);
+    let anew = partitions.iter().filter(|(_, ask)| *ask != Ask::Committed);
     found.extend(anew.map(|(partition, _)| (partition.clone(), Some(Commit::default()))));
     let answer = |(partition, commit): (Partition, Option<Commit>)| {
         let answer = commit.map_or(Answer::Pending, |commit| {

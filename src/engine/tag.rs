@@ -81,6 +81,12 @@ impl Tag {
         offset < self.commit_point || self.finished.iter().any(|run| run.contains(&offset))
     }
 
+    /// Whether a broker takes its text as metadata.
+    #[must_use]
+    pub fn is_within_limit(&self) -> bool {
+        self.encode().len() <= METADATA_LIMIT
+    }
+
     fn payload(&self) -> (char, Vec<u8>) {
         let Some(last) = self.finished.last() else {
             return ('-', Vec::new());
@@ -100,14 +106,7 @@ impl Tag {
     }
 
     fn runs(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.finished.len() * 3);
-        let mut at = self.commit_point;
-        for run in &self.finished {
-            write_varint(&mut bytes, run.start - at);
-            write_varint(&mut bytes, run.end - run.start);
-            at = run.end;
-        }
-        bytes
+        run_lengths(self.commit_point, self.finished.iter())
     }
 
     fn parse(rest: &str) -> Option<Self> {
@@ -140,9 +139,11 @@ impl Tag {
     }
 }
 
-/// How full a tag may become before its partition is held, and before it is let go on again.
+/// How long commit metadata may become: at all, before its partition is held, and before that is let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill {
+    /// The limit.
+    Full,
     /// Three quarters of the limit.
     High,
     /// Half of that.
@@ -150,20 +151,32 @@ pub enum Fill {
 }
 
 /// Whether the tag of a partition stays within `fill` for certain, whatever finishes next:
-/// `unfinished` single offsets and `inherited` finished ranges, over `span` offsets above the
-/// commit point.
+/// `unfinished` single offsets, and finished ranges that take `inherited` bytes as run lengths, over
+/// `span` offsets above the commit point.
 #[must_use]
 pub fn fits(unfinished: usize, inherited: usize, span: i64, fill: Fill) -> bool {
     let high = PAYLOAD_LIMIT * 3 / 4;
     let characters = match fill {
+        Fill::Full => PAYLOAD_LIMIT,
         Fill::High => high,
         Fill::Low => high / 2,
     };
     let room = characters / 4 * 3;
     let span_length = varint_length(span);
     let bitmap = usize::try_from(span).unwrap_or(usize::MAX).div_ceil(8);
-    let runs = unfinished * (1 + span_length) + unfinished / 64 + (inherited + 1) * 2 * span_length;
+    let runs = unfinished * (1 + span_length) + unfinished / 64 + inherited + 2 * span_length;
     bitmap <= room || runs <= room
+}
+
+/// Finished `runs` from `at`, as unfinished and finished lengths in turn.
+pub(super) fn run_lengths<'a>(mut at: i64, runs: impl Iterator<Item = &'a Range<i64>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for run in runs {
+        write_varint(&mut bytes, run.start - at);
+        write_varint(&mut bytes, run.end - run.start);
+        at = run.end;
+    }
+    bytes
 }
 
 fn varint_length(value: i64) -> usize {

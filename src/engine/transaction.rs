@@ -30,7 +30,7 @@ use super::EngineError;
 use super::aside::Aside;
 use super::clients::TRANSACTION_TIMEOUT;
 use super::consumer::Consumer;
-use super::core::Core;
+use super::core::{Core, Shared};
 use super::faults::Fences;
 use super::output::{self, EXPIRED, Outgoing, Writer};
 use super::producer::{self, CALL, Offsets, Producers, Sending, Transactions, Written};
@@ -47,7 +47,7 @@ use crate::outcome::{Failure, Outcome, Stage};
 mod undelivered;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;
 
 /// What the committer is told.
 pub(crate) enum Note {
@@ -133,6 +133,8 @@ pub(crate) struct Committer {
     arrivals: u64,
     /// What waits for topics that take nothing now.
     aside: Aside<Finished>,
+    /// Results were left out, and it was said.
+    left_out: bool,
     /// Topics that refused the time of what was written last: said once.
     wrong_times: BTreeSet<String>,
     /// The topic that the transaction under way is to find out about.
@@ -191,6 +193,7 @@ impl Committer {
             fences: Fences::default(),
             arrivals: 0,
             aside: Aside::default(),
+            left_out: false,
             wrong_times: BTreeSet::new(),
             trying: None,
             ending: false,
@@ -299,7 +302,11 @@ impl Committer {
     /// dropped, is gone from `batch` afterwards.
     fn transact(&mut self, batch: &mut Vec<Finished>, offsets_due: bool) -> Option<Written> {
         self.expire(batch);
+        let waiting = self.queue.len();
         let Some((metadata, commits)) = self.decide(batch, offsets_due) else {
+            if self.queue.len() > waiting {
+                self.core.wait_until(PAUSE, |_| false);
+            }
             self.offsets_committed = Instant::now();
             self.assigned &= self.consumer.assignment_lost();
             self.core.vitals.nothing_to_commit();
@@ -394,11 +401,12 @@ impl Committer {
     /// Decides under one lock what the transaction commits: fresh group metadata, results of
     /// assignments that are still ours, and the offsets of exactly those.
     fn decide(
-        &self,
+        &mut self,
         batch: &mut Vec<Finished>,
         offsets_due: bool,
     ) -> Option<(ConsumerGroupMetadata, Vec<Commit>)> {
-        let mut shared = self.core.lock();
+        let core = Arc::clone(&self.core);
+        let mut shared = core.lock();
         batch.retain(|finished| {
             let current = shared.state.is_current(finished.ticket());
             if !current {
@@ -425,12 +433,33 @@ impl Committer {
                     .collect::<Vec<_>>(),
             );
         }
+        self.leave_out(batch, &mut commits);
         if commits.is_empty() {
             return None;
         }
         let metadata = self.consumer.group_metadata()?;
         shared.transaction_open = true;
         Some((metadata, commits))
+    }
+
+    /// The last line of defence: metadata over the limit would fail the transaction of all partitions. Its
+    /// partition is not committed, and the results of that wait until more of it is finished.
+    fn leave_out(&mut self, batch: &mut Vec<Finished>, commits: &mut Vec<Commit>) {
+        let over: Vec<_> = commits
+            .extract_if(.., |commit| !commit.tag.is_within_limit())
+            .map(|commit| commit.partition)
+            .collect();
+        if over.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.left_out, true) {
+            tracing::error!(
+                ?over,
+                "commit metadata over its limit: these partitions are not committed, and the others are"
+            );
+        }
+        let is_left = |finished: &mut Finished| over.contains(&finished.ticket().partition());
+        self.queue.extend(batch.extract_if(.., is_left));
     }
 
     /// A dead letter is our failure, not the citizen's: it costs them nothing of their limits. Nor does
@@ -536,6 +565,11 @@ impl Committer {
             // What is no longer ours need not be known.
             let shared = self.core.lock();
             partitions.retain(|partition| shared.state.next_offset(partition).is_some());
+            drop(shared);
+            if !partitions.is_empty() {
+                let failed = |_: &mut Shared| self.core.failed.is_cancelled();
+                self.core.wait_until(PAUSE, failed);
+            }
         }
     }
 }

@@ -44,16 +44,11 @@ pub(crate) type Epoch = u32;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
-#[derive(Default)]
 struct Log {
     low: i64,
-    entries: Vec<Entry>,
-}
-
-enum Entry {
-    Record(Record, Option<Txn>),
-    /// A marker, or what compaction took away.
-    Gap,
+    end: i64,
+    /// By offset; between them are markers, and what was compacted away.
+    records: BTreeMap<i64, (Record, Option<Txn>)>,
 }
 
 struct Transaction {
@@ -77,8 +72,9 @@ pub(crate) enum Fetched {
 impl Broker {
     pub(crate) fn new(partitions: impl IntoIterator<Item = (Partition, i64)>) -> Self {
         let logs = partitions.into_iter().map(|(partition, low)| {
-            let entries = Vec::new();
-            (partition, Log { low, entries })
+            let records = BTreeMap::new();
+            let end = low;
+            (partition, Log { low, end, records })
         });
         Self {
             logs: logs.collect(),
@@ -103,31 +99,25 @@ impl Broker {
         let log = self.logs.get_mut(partition).expect("a topic that is there");
         record.position = log.next_position(partition);
         let position = record.position.clone();
-        log.entries.push(Entry::Record(record, None));
+        log.append(record, None);
         position
     }
 
-    pub(crate) fn append_gap(&mut self, partition: &Partition) {
+    pub(crate) fn append_gap(&mut self, partition: &Partition, length: i64) {
         let log = self.logs.get_mut(partition).expect("a topic that is there");
-        log.entries.push(Entry::Gap);
+        log.end += length;
     }
 
     pub(crate) fn fetch(&self, partition: &Partition, from: i64) -> Fetched {
         let log = &self.logs[partition];
-        let mut at = from.max(log.low);
-        while let Some(entry) = log.entries.get((at - log.low) as usize) {
-            match entry {
-                Entry::Gap => {}
-                Entry::Record(record, None) => return Fetched::Record(Box::new(record.clone())),
-                Entry::Record(record, Some(txn)) => match self.transactions[*txn].end {
-                    Some(true) => return Fetched::Record(Box::new(record.clone())),
-                    Some(false) => {}
-                    None => return Fetched::Nothing(at),
-                },
+        for (at, (record, txn)) in log.records.range(from..) {
+            match txn.map(|txn| self.transactions[txn].end) {
+                None | Some(Some(true)) => return Fetched::Record(Box::new(record.clone())),
+                Some(Some(false)) => {}
+                Some(None) => return Fetched::Nothing(*at),
             }
-            at += 1;
         }
-        Fetched::Nothing(at)
+        Fetched::Nothing(from.max(log.end))
     }
 
     pub(crate) fn low(&self, partition: &Partition) -> i64 {
@@ -135,7 +125,7 @@ impl Broker {
     }
 
     pub(crate) fn end(&self, partition: &Partition) -> i64 {
-        self.logs[partition].end()
+        self.logs[partition].end
     }
 
     /// Every record of a topic that a `read_committed` reader sees, in the order of its partitions.
@@ -153,15 +143,11 @@ impl Broker {
     /// The records of a partition that a `read_committed` reader sees.
     pub(crate) fn visible(&self, partition: &Partition) -> Vec<&Record> {
         let mut records = Vec::new();
-        for entry in &self.logs[partition].entries {
-            match entry {
-                Entry::Gap => {}
-                Entry::Record(record, None) => records.push(record),
-                Entry::Record(record, Some(txn)) => match self.transactions[*txn].end {
-                    Some(true) => records.push(record),
-                    Some(false) => {}
-                    None => break,
-                },
+        for (record, txn) in self.logs[partition].records.values() {
+            match txn.map(|txn| self.transactions[txn].end) {
+                None | Some(Some(true)) => records.push(record),
+                Some(Some(false)) => {}
+                Some(None) => break,
             }
         }
         records
@@ -221,7 +207,7 @@ impl Broker {
             value: record.value,
             headers: record.headers,
         };
-        log.entries.push(Entry::Record(record, Some(txn)));
+        log.append(record, Some(txn));
         self.transactions[txn].touched.insert(partition);
         Ok(())
     }
@@ -285,11 +271,9 @@ impl Broker {
             .logs
             .iter()
             .filter(|(partition, _)| &*partition.topic == topic);
-        logs.flat_map(|(_, log)| &log.entries)
-            .filter_map(|entry| match entry {
-                Entry::Record(record, Some(by)) if *by == txn => Some(record),
-                Entry::Record(..) | Entry::Gap => None,
-            })
+        logs.flat_map(|(_, log)| log.records.values())
+            .filter(|(_, by)| *by == Some(txn))
+            .map(|(record, _)| record)
             .collect()
     }
 
@@ -340,21 +324,22 @@ impl Broker {
         self.transactions[txn].end = Some(committed);
         self.open.remove(&txn);
         for partition in self.transactions[txn].touched.clone() {
-            self.append_gap(&partition);
+            self.append_gap(&partition, 1);
         }
     }
 }
 
 impl Log {
-    fn end(&self) -> i64 {
-        self.low + self.entries.len() as i64
+    fn append(&mut self, record: Record, txn: Option<Txn>) {
+        self.records.insert(self.end, (record, txn));
+        self.end += 1;
     }
 
     fn next_position(&self, partition: &Partition) -> Position {
         Position {
             topic: partition.topic.clone(),
             partition: partition.number,
-            offset: self.end(),
+            offset: self.end,
         }
     }
 }

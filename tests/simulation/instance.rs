@@ -422,6 +422,9 @@ impl Instance {
                 self.started.insert(partition.clone());
                 self.in_hand.push((record, epoch));
             }
+            None if !self.state.refused().is_empty() => {
+                panic!("{position} is refused, though little is in hand")
+            }
             None if self.stops_at.is_some() => {}
             None => {
                 self.started.insert(partition.clone());

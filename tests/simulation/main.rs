@@ -204,7 +204,9 @@ impl Simulation {
             draw if draw < self.traffic => self.send(),
             120..140 => {
                 let partition = self.any_source();
-                self.world.broker.append_gap(&partition);
+                let longest = *self.world.random.pick(&[1, 1, 100, 100_000]);
+                let length = self.world.random.between(1, longest);
+                self.world.broker.append_gap(&partition, length);
             }
             140..150 => self.world.outage = !self.world.outage,
             150..154 => self.world.sms_is_away = !self.world.sms_is_away,

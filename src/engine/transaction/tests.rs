@@ -31,7 +31,7 @@ struct World {
 }
 
 /// `sms` alone, or one for each tenant.
-fn settings(only_sms_topic: Option<&str>) -> Settings {
+pub(in crate::engine) fn settings(only_sms_topic: Option<&str>) -> Settings {
     Settings {
         connection: Connection {
             brokers: "127.0.0.1:1".into(),
@@ -282,4 +282,26 @@ fn a_group_put_aside_is_left_to_the_next_owner_of_its_partition() {
     world.committer.core.lock().state.begin_revoke(&partitions);
     assert_eq!(world.next_batch().len(), 0);
     assert_eq!((world.open(), world.committer.aside.next_try()), (0, None));
+}
+
+/// A broker refuses a whole transaction for the metadata of one partition.
+#[test]
+fn a_partition_whose_metadata_is_over_the_limit_holds_back_its_own_results_alone() {
+    let mut lane = Lane::new();
+    lane.ask(SAME, LATE, None);
+    let group = lane.gather(AFTER);
+    let mut commits = lane.state.commits(group.tickets());
+    let mut world = World::of(lane, None);
+    world.finish(group);
+    let mut batch = world.next_batch();
+    let mut other = commits[0].clone();
+    other.partition.number += 1;
+    commits.push(other.clone());
+    world.committer.leave_out(&mut batch, &mut commits);
+    assert_eq!((batch.len(), commits.len()), (1, 2));
+    let runs = (0..2_000).map(|run| 2 + run * 100_000..1 + (run + 1) * 100_000);
+    commits[0].tag.finished = runs.collect();
+    world.committer.leave_out(&mut batch, &mut commits);
+    assert_eq!((batch.len(), commits), (0, vec![other]));
+    assert_eq!(world.next_batch().len(), 1, "it is tried again");
 }

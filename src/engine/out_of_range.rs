@@ -1,0 +1,224 @@
+//! Partitions whose log is not the one that was read: its next offset is gone, or its topic was
+//! created again under the same name.
+//!
+//! The error that `poll` gives names no partition, and librdkafka fetches the partition no longer. An offset
+//! that is in range again when one looks proves nothing: producers may have written that far meanwhile, and
+//! what is below it was never read. So librdkafka's own log lines are read, which name partition or topic:
+//!
+//! | line | what is proven | what follows |
+//! | --- | --- | --- |
+//! | an offset reset of a partition | a fetch at its next offset was refused | it starts at the beginning |
+//! | a topic changed its id | the log is another, whatever its offsets | it starts at the beginning where a record was read in this assignment, else where it is committed |
+//! | no line, only the error | some partition is not fetched | each other one is assigned again at its next offset |
+//!
+//! A broker without topic ids (before Kafka 2.8) does not tell a topic that was created again from the one
+//! before, unless the next offset is out of range.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::consumer::{Consumer, give_back};
+use super::core::Core;
+use super::start::{self, Ask};
+use super::state::Partition;
+
+/// How a topic without an id shows in librdkafka's log: one that is seen for the first time.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// What is known of such partitions, and not acted upon.
+#[derive(Debug, Default)]
+pub(crate) struct OutOfRange {
+    heard: AtomicBool,
+    named: Mutex<Named>,
+}
+
+/// What librdkafka's log named.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Named {
+    partitions: BTreeSet<(String, i32)>,
+    topics: BTreeSet<String>,
+}
+
+impl OutOfRange {
+    /// An error that names no partition.
+    pub(crate) fn heard(&self) {
+        self.heard.store(true, Ordering::Release);
+    }
+
+    /// A line of librdkafka's log. It is written before the first record of another log is handed over.
+    pub(crate) fn read(&self, facility: &str, line: &str) {
+        if self.named.lock().read(facility, line) {
+            self.heard();
+        }
+    }
+
+    /// Whether something was heard. What is delivered meanwhile may be from another log.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Acquire)
+    }
+
+    fn take(&self) -> Named {
+        self.heard.store(false, Ordering::Release);
+        std::mem::take(&mut self.named.lock())
+    }
+}
+
+impl Named {
+    /// Whether the line names something.
+    fn read(&mut self, facility: &str, line: &str) -> bool {
+        match facility {
+            "OFFSET" => line_of_reset(line).is_some_and(|(topic, number)| {
+                self.partitions.insert((topic.to_owned(), number));
+                true
+            }),
+            "METADATA" => line_of_new_id(line).is_some_and(|topic| {
+                self.topics.insert(topic.to_owned());
+                true
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// `[thrd:main]: requests [3]: offset reset (at offset 150 (leader epoch 0), broker 1) to offset INVALID …`
+fn line_of_reset(line: &str) -> Option<(&str, i32)> {
+    let (partition, reset) = line.split_once(": offset reset (at ")?;
+    reset.split_once(") to offset INVALID")?;
+    let (topic, number) = partition.rsplit_once(" [")?;
+    let topic = topic.rsplit(' ').next()?;
+    Some((topic, number.strip_suffix(']')?.parse().ok()?))
+}
+
+/// `[thrd:main]: Topic requests changed id from … to …`
+fn line_of_new_id(line: &str) -> Option<&str> {
+    let (topic, ids) = line.split_once(" changed id from ")?;
+    let (before, _) = ids.split_once(" to ")?;
+    let (_, topic) = topic.rsplit_once("Topic ")?;
+    (before != NO_ID).then_some(topic)
+}
+
+/// Starts again what is read from another log now, and assigns the others again.
+pub(super) fn look(core: &Core, consumer: &Consumer) {
+    // Answered by librdkafka's main thread, after it has written the line of the error that was heard.
+    let positions = consumer.position().ok();
+    let named = core.out_of_range.take();
+    let mut others = Vec::new();
+    let partitions = core.lock().state.partitions();
+    for partition in partitions {
+        let of_topic = named.topics.contains(&*partition.topic);
+        let reset = (partition.topic.to_string(), partition.number);
+        if !of_topic && !named.partitions.contains(&reset) {
+            others.push(partition);
+            continue;
+        }
+        let (next, was_read) = {
+            let shared = core.lock();
+            let next = shared.state.next_offset(&partition);
+            (next.unwrap_or(0), shared.state.was_read(&partition))
+        };
+        let position = positions
+            .as_ref()
+            .and_then(|list| list.find_partition(&partition.topic, partition.number))
+            .and_then(|element| start::number(element.offset()));
+        let ask = if of_topic && !was_read {
+            Ask::Committed
+        } else {
+            Ask::Anew(position.unwrap_or(next).max(next))
+        };
+        start_again(core, consumer, partition, ask);
+    }
+    assign_again(core, consumer, &others);
+}
+
+/// Assigns partitions again at their next offsets: librdkafka fetches them from then on. What is in hand of
+/// them stays.
+pub(super) fn assign_again(core: &Core, consumer: &Consumer, partitions: &[Partition]) {
+    // One by one: an error is about all that is asked for at once.
+    for partition in partitions {
+        let Some(next) = core.lock().state.next_offset(partition) else {
+            continue;
+        };
+        unassign(consumer, partition);
+        let mut list = TopicPartitionList::new();
+        let assigned = list
+            .add_partition_offset(&partition.topic, partition.number, Offset::Offset(next))
+            .and_then(|()| consumer.incremental_assign(&list));
+        match assigned {
+            Ok(()) => core.lock().state.assigned_again(partition),
+            Err(error) => {
+                tracing::warn!(
+                    topic = &*partition.topic,
+                    partition = partition.number,
+                    %error,
+                    "a partition could not be assigned again; starting it where it is committed"
+                );
+                start_again(core, consumer, partition.clone(), Ask::Committed);
+            }
+        }
+    }
+}
+
+/// Ends the partition's assignment, and begins the next one where the answer says.
+fn start_again(core: &Core, consumer: &Consumer, partition: Partition, ask: Ask) {
+    unassign(consumer, &partition);
+    let one = std::slice::from_ref(&partition);
+    let mut shared = core.lock();
+    let epochs = shared.state.begin_revoke(one);
+    shared.cancel(&epochs);
+    shared.state.end_revoke(one);
+    core.places_freed();
+    shared.ask(partition, ask);
+}
+
+/// One that is not assigned stays so.
+pub(super) fn unassign(consumer: &Consumer, partition: &Partition) {
+    if let Err(error) = give_back(consumer, std::slice::from_ref(partition)) {
+        tracing::debug!(%error, "unassign");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn librdkafkas_lines_name_the_partition_or_the_topic() {
+        let reset = "[thrd:main]: it-0.request [3]: offset reset (at offset 150 (leader epoch 0), broker 1) \
+            to offset INVALID (leader epoch -1): fetch failed due to requested offset not available on the \
+            broker: Broker: Offset out of range";
+        let to_the_end = reset.replace("INVALID", "END");
+        let id = |before: &str| {
+            format!(
+                "[thrd:main]: Topic it-0.request changed id from {before} to w-Vm3Q8kSmexGpJTHZJ5rA"
+            )
+        };
+        let partition = || Named {
+            partitions: [("it-0.request".to_owned(), 3)].into(),
+            ..Named::default()
+        };
+        let topic = || Named {
+            topics: ["it-0.request".to_owned()].into(),
+            ..Named::default()
+        };
+        let cases = [
+            ("OFFSET", reset.to_owned(), partition()),
+            ("OFFSET", to_the_end, Named::default()),
+            ("OFFREQ", reset.to_owned(), Named::default()),
+            ("METADATA", id("8H5yzJ2bQxCmH0t4sR6mOw"), topic()),
+            ("METADATA", id(NO_ID), Named::default()),
+            ("METADATA", "a line".to_owned(), Named::default()),
+        ];
+        for (facility, line, expected) in cases {
+            let out_of_range = OutOfRange::default();
+            out_of_range.read(facility, &line);
+            let names_one = expected != Named::default();
+            assert_eq!(out_of_range.is_heard(), names_one, "{facility}: {line}");
+            assert_eq!(out_of_range.take(), expected, "{facility}: {line}");
+            assert!(!out_of_range.is_heard(), "it was taken");
+        }
+    }
+}
