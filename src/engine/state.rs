@@ -268,44 +268,6 @@ impl State {
         Some(assigned.epoch)
     }
 
-    /// Notes that a record was delivered, and is to be read again.
-    pub fn refuse(&mut self, partition: &Partition, offset: i64) {
-        if let Some(assigned) = self.assigned.get_mut(partition) {
-            assigned.tracker.refuse(offset);
-        }
-    }
-
-    /// The records that were not taken in: the consumer's position is to be set back to each.
-    #[must_use]
-    pub fn refused(&self) -> Vec<(Partition, i64)> {
-        let staying = self.assigned.iter().filter(|(_, one)| !one.leaving);
-        staying
-            .filter_map(|(partition, one)| Some((partition.clone(), one.tracker.refused()?)))
-            .collect()
-    }
-
-    /// Notes that the consumer's position is at what was refused, or before it.
-    pub fn set_back(&mut self, partition: &Partition) {
-        if let Some(assigned) = self.assigned.get_mut(partition) {
-            assigned.tracker.set_back();
-        }
-    }
-
-    /// Notes that the consumer reads `partition` again from its next offset, and is not paused.
-    pub fn assigned_again(&mut self, partition: &Partition) {
-        if let Some(assigned) = self.assigned.get_mut(partition) {
-            assigned.tracker.set_back();
-            assigned.held = false;
-        }
-    }
-
-    /// Whether a record of `partition` was delivered in this assignment.
-    #[must_use]
-    pub fn was_read(&self, partition: &Partition) -> bool {
-        let assigned = self.assigned.get(partition);
-        assigned.is_some_and(|assigned| assigned.tracker.was_read())
-    }
-
     /// Puts a delivered request where it belongs.
     pub fn admit(&mut self, request: Request, epoch: Epoch, now: EpochMs) -> Admission {
         let position = &request.record.position;
@@ -730,6 +692,8 @@ fn take_out(waiting: &mut VecDeque<Ticket>, leaves: impl Fn(&Ticket) -> bool) ->
 fn second(time: EpochMs) -> i64 {
     time.0.div_euclid(1_000) + 1
 }
+
+mod refused;
 
 #[cfg(test)]
 mod tests;
