@@ -28,6 +28,9 @@ mod http_limits;
 mod http_load;
 mod http_redis;
 mod kafka;
+#[path = "../kafka_proxy/mod.rs"]
+mod kafka_proxy;
+mod late_packets;
 mod leaks;
 mod limits;
 mod management;
@@ -44,7 +47,6 @@ mod outages;
 mod overload;
 mod poison;
 mod process;
-mod proxy;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;
