@@ -19,6 +19,9 @@ pub const HUNG: Duration = Duration::from_secs(60);
 /// What has waited longer for its commit, or for one call, is not confirmed.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
 
+/// So many of the consumer's troubles are named.
+const SHOWN_TROUBLES: usize = 5;
+
 /// How long a request may stay past its deadline, and for how long transactions must have gone
 /// through, before that is a defect: after an outage what waited is finished first.
 const STUCK: Duration = Duration::from_secs(60);
@@ -40,6 +43,8 @@ pub struct Snapshot {
     pub refusing: Vec<Refusing>,
     /// Topics much of whose input cannot be read.
     pub floods: Vec<Share>,
+    /// What keeps records from being read.
+    pub consumer_troubles: Vec<String>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
 }
@@ -191,7 +196,13 @@ pub fn live(snapshot: &Snapshot) -> Report {
 #[must_use]
 pub fn ready(snapshot: &Snapshot) -> Report {
     let mut checks = Vec::new();
-    checks.extend(snapshot.engine.as_ref().map(consumer));
+    let troubles = &snapshot.consumer_troubles;
+    checks.extend(
+        snapshot
+            .engine
+            .as_ref()
+            .map(|engine| consumer(engine, troubles)),
+    );
     checks.extend(snapshot.group.map(group));
     checks.extend(snapshot.producers.iter().map(producer));
     checks.extend(snapshot.senders.into_iter().flat_map(senders));
@@ -225,15 +236,30 @@ fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Che
     }
 }
 
-fn consumer(engine: &Engine) -> Check {
-    let trouble = if !engine.joined {
-        Some((Status::Down, "not a member of the consumer group"))
+fn consumer(engine: &Engine, troubles: &[String]) -> Check {
+    let (status, state) = if !engine.joined {
+        (Status::Down, Some("not a member of the consumer group"))
     } else if engine.pending > 0 {
-        Some((Status::Down, "where a partition starts is not known yet"))
+        let reason = "where a partition starts is not known yet";
+        (Status::Down, Some(reason))
+    } else if troubles.is_empty() {
+        (Status::Up, None)
     } else {
-        None
+        (Status::Degraded, None)
     };
-    check("kafka-consumer", trouble)
+    let shown = troubles.iter().take(SHOWN_TROUBLES).map(String::as_str);
+    let more = troubles.len().saturating_sub(SHOWN_TROUBLES);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let reasons: Vec<_> = state
+        .into_iter()
+        .chain(shown)
+        .chain(more.as_deref())
+        .collect();
+    let reason = Cow::from(reasons.join("; "));
+    told(
+        "kafka-consumer",
+        (status != Status::Up).then_some((status, reason)),
+    )
 }
 
 fn group(group: Group) -> Check {

@@ -108,6 +108,7 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
         only_sms_topic: (!config.tenancy.central_instance).then(|| config.topics.sms.clone()),
         poison_share: engine.poison_share,
         poison_window: engine.poison_window,
+        stall_after: engine.stall_after,
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,

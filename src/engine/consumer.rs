@@ -16,13 +16,14 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::consumer_errors::{self, ErrorClass};
 use super::core::Core;
 use super::dispatch::Dispatcher;
 use super::record::{Header, Position, Record, Request};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
-use super::{EngineError, clients};
+use super::{EngineError, clients, consumer_watch};
 use crate::clock::EpochMs;
 use crate::handler::Handler;
 use crate::metrics::Rebalance;
@@ -68,6 +69,7 @@ impl<H: Handler> Intake<H> {
                 self.start_anew();
             }
             self.apply_holds();
+            consumer_watch::look(&core, &self.consumer);
             let room = core.lock().state.room();
             if room > 0 {
                 if std::mem::take(&mut all_paused) {
@@ -141,6 +143,7 @@ impl<H: Handler> Intake<H> {
                     break;
                 }
                 None => {
+                    core.note_drained();
                     if batch.is_empty() && !wait.is_zero() {
                         note_positions(&self.consumer, core);
                     }
@@ -312,17 +315,31 @@ impl<H: Handler> Intake<H> {
 impl Core {
     /// What a consumer error means; librdkafka reports most of them to the client, not to a poll.
     fn heard(&self, error: &KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.out_of_range.store(true, Ordering::Relaxed);
-            }
-            Some(RDKafkaErrorCode::PollExceeded) => {
+        let Some(code) = error.rdkafka_error_code() else {
+            tracing::debug!(target: "librdkafka", %error, reason, "client error");
+            return;
+        };
+        self.watch.lock().hear(code, reason);
+        match consumer_errors::classify(code) {
+            ErrorClass::OutOfRange => self.out_of_range.store(true, Ordering::Relaxed),
+            ErrorClass::PollExceeded => {
                 tracing::warn!(
                     "the group gave our partitions away: no poll for max.poll.interval.ms"
                 );
             }
-            Some(_) | None => self.reachability.heard(error, reason),
+            ErrorClass::Unreachable => self.reachability.lost(reason),
+            ErrorClass::Fatal => self.consumer_is_fatal(code, reason),
+            // Said above, where they stand.
+            ErrorClass::Passing
+            | ErrorClass::Undecodable
+            | ErrorClass::Refused
+            | ErrorClass::Unclassified => {}
         }
+    }
+
+    /// librdkafka has given the consumer up: it reads nothing any more.
+    fn consumer_is_fatal(&self, code: RDKafkaErrorCode, reason: &str) {
+        tracing::error!(?code, reason, "the consumer has ended");
     }
 
     /// Takes a started partition in.
@@ -342,7 +359,7 @@ impl Core {
 /// Nothing that was polled is unknown to the state: what lies below the positions is done with or known,
 /// markers and compacted records included. A partition that was just assigned has no position, unless the
 /// library has not yet let go of what it had of an earlier assignment.
-fn note_positions(consumer: &Consumer, core: &Core) {
+pub(super) fn note_positions(consumer: &Consumer, core: &Core) {
     let Ok(positions) = consumer.position() else {
         return;
     };

@@ -53,6 +53,8 @@ pub mod admin;
 mod aside;
 pub mod clients;
 mod consumer;
+mod consumer_errors;
+mod consumer_watch;
 mod core;
 mod dispatch;
 pub mod door;
@@ -66,6 +68,7 @@ pub mod output;
 pub mod poison;
 mod producer;
 pub mod progress;
+pub mod progress_watch;
 pub mod reach;
 pub mod record;
 pub mod retry;
@@ -103,6 +106,8 @@ pub struct Settings {
     pub poison_share: u32,
     /// Over how long that is judged.
     pub poison_window: Duration,
+    /// A partition with records that gives none for this long is assigned again.
+    pub stall_after: Duration,
     /// Results in one transaction.
     pub batch: usize,
     /// How long the committer waits for more results.
@@ -251,6 +256,12 @@ impl Observer {
     #[must_use]
     pub fn floods(&self) -> Vec<Share> {
         self.0.inputs.lock().floods(self.0.clock.now())
+    }
+
+    /// What keeps records from being read, in words.
+    #[must_use]
+    pub fn consumer_troubles(&self) -> Vec<String> {
+        self.0.watch.lock().troubles()
     }
 
     /// How long ago the request that is most overdue should have had its end.

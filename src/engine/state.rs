@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::lanes::{LaneId, Lanes, Offer};
 use super::offsets::{Delivery, Tracker};
+use super::progress_watch::PartitionProgress;
 use super::record::{Origin, Request};
 use super::retry::Parked;
 use super::tag::{Fill, Tag};
@@ -565,6 +566,21 @@ impl State {
             .filter_map(|partition| self.assigned.remove(partition))
             .map(|assigned| assigned.skipped)
             .sum()
+    }
+
+    /// How far each partition is that is not about to be given back; `ends` are the last stable offsets where
+    /// they are known.
+    #[must_use]
+    pub fn progress(&self, ends: &HashMap<Partition, i64>) -> Vec<PartitionProgress> {
+        let staying = self.assigned.iter().filter(|(_, one)| !one.leaving);
+        let progress = staying.map(|(partition, assigned)| PartitionProgress {
+            partition: partition.clone(),
+            epoch: assigned.epoch,
+            next: assigned.tracker.next(),
+            end: ends.get(partition).copied(),
+            held: assigned.held,
+        });
+        progress.collect()
     }
 
     /// Every assigned partition.

@@ -52,6 +52,7 @@ mod request;
 mod secure;
 mod secure_ops;
 mod sizes;
+mod stalls;
 mod supersede;
 mod traffic;
 mod world;

@@ -51,6 +51,7 @@ fn settings(only_sms_topic: Option<&str>) -> Settings {
         only_sms_topic: only_sms_topic.map(str::to_owned),
         poison_share: 50,
         poison_window: Duration::from_secs(60),
+        stall_after: Duration::from_secs(10),
         batch: 10,
         linger: Duration::ZERO,
         drain: Duration::ZERO,
