@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::egov::ServiceState;
 use crate::engine::poison::Share;
+use crate::engine::trouble::Trouble;
 use crate::known_topics::Refusal;
 
 /// A producer call that is older will never return. The watchdog ends the process then.
@@ -44,7 +45,7 @@ pub struct Snapshot {
     /// Topics much of whose input cannot be read.
     pub floods: Vec<Share>,
     /// What keeps records from being read.
-    pub consumer_troubles: Vec<String>,
+    pub consumer_troubles: Vec<Trouble>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
 }
@@ -236,7 +237,7 @@ fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Che
     }
 }
 
-fn consumer(engine: &Engine, troubles: &[String]) -> Check {
+fn consumer(engine: &Engine, troubles: &[Trouble]) -> Check {
     let (status, state) = if !engine.joined {
         (Status::Down, Some("not a member of the consumer group"))
     } else if engine.pending > 0 {
@@ -247,7 +248,7 @@ fn consumer(engine: &Engine, troubles: &[String]) -> Check {
     } else {
         (Status::Degraded, None)
     };
-    let shown = troubles.iter().take(SHOWN_TROUBLES).map(String::as_str);
+    let shown = troubles.iter().take(SHOWN_TROUBLES).map(|one| &*one.text);
     let more = troubles.len().saturating_sub(SHOWN_TROUBLES);
     let more = (more > 0).then(|| format!("and {more} more"));
     let reasons: Vec<_> = state
@@ -337,6 +338,7 @@ mod tests {
 
     use super::*;
     use crate::egov::{Load, Service};
+    use crate::engine::trouble::TroubleKind;
     use crate::outcome::Code;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -394,6 +396,17 @@ mod tests {
                 waiting: 4_000,
             },
             last: Some(last),
+        }
+    }
+
+    fn troubled(count: usize, joined: bool) -> Snapshot {
+        let troubles = (0..count).map(|number| Trouble {
+            kind: TroubleKind::Stalled,
+            text: format!("partition {number}"),
+        });
+        Snapshot {
+            consumer_troubles: troubles.collect(),
+            ..engine(|one| one.joined = joined)
         }
     }
 
@@ -500,6 +513,24 @@ mod tests {
         engine(|one| one.pending = 1),
         Status::Down,
         Some(("kafka-consumer", "where a partition starts is not known yet"))
+    )]
+    #[case::a_partition_stalls(
+        troubled(1, true),
+        Status::Degraded,
+        Some(("kafka-consumer", "partition 0"))
+    )]
+    #[case::many_partitions_stall(
+        troubled(7, true),
+        Status::Degraded,
+        Some((
+            "kafka-consumer",
+            "partition 0; partition 1; partition 2; partition 3; partition 4; and 2 more"
+        ))
+    )]
+    #[case::an_error_says_why_it_is_not_joined(
+        troubled(1, false),
+        Status::Down,
+        Some(("kafka-consumer", "not a member of the consumer group; partition 0"))
     )]
     #[case::confirms_late(unconfirmed(29), Status::Up, None)]
     #[case::does_not_confirm(

@@ -14,9 +14,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Offset, Statistics, TopicPartitionList};
 
 use super::consumer_errors::{self, ErrorClass};
+use super::consumer_watch::FetchedEnds;
 use super::core::Core;
 use super::dispatch::Dispatcher;
 use super::record::{Header, Position, Record, Request};
@@ -89,6 +90,8 @@ impl<H: Handler> Intake<H> {
                 self.pause(&readable);
                 all_paused = true;
                 self.poll_batch(1);
+                // It was not asked for records.
+                core.take_drained();
                 let half = core.settings.bounds.window / 2;
                 core.wait_until(POLL, |shared| shared.state.room() >= half);
             }
@@ -375,7 +378,7 @@ pub(super) fn note_positions(consumer: &Consumer, core: &Core) {
 }
 
 /// A pause outlives the assignment, and whoever gets the partition next may be us.
-fn give_back(consumer: &Consumer, partitions: &[Partition]) -> Result<(), KafkaError> {
+pub(super) fn give_back(consumer: &Consumer, partitions: &[Partition]) -> Result<(), KafkaError> {
     let list = start::list(partitions);
     if !partitions.is_empty() {
         consumer.resume(&list)?;
@@ -569,6 +572,22 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.core.heard(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let topics = statistics.topics.into_iter();
+        let fetched = topics.flat_map(|(name, topic)| {
+            let name: Arc<str> = name.into();
+            topic.partitions.into_iter().map(move |(number, found)| {
+                let topic = Arc::clone(&name);
+                let ends = FetchedEnds {
+                    stable: found.ls_offset,
+                    high: found.hi_offset,
+                };
+                (Partition { topic, number }, ends)
+            })
+        });
+        self.core.watch.lock().fetched = fetched.collect();
     }
 }
 

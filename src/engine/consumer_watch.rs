@@ -1,20 +1,24 @@
-//! Watches the consumer once a second: which of its errors stand, and which partitions stall. Says each once,
-//! and decides what is done.
+//! Watches the consumer once a second: which of its errors stand, which partitions stall, and which conditions
+//! have lasted too long. Says each once, and decides what is done.
 //!
 //! A partition that stalls is assigned again at its position. That alone never moves a position: whatever
 //! the reason was, its records are read when it is over.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consumer::{Consumer, note_positions};
+use super::consumer::{Consumer, give_back, note_positions};
 use super::consumer_errors::{ConsumerError, ConsumerErrors};
 use super::core::Core;
+use super::lasting::{Condition, Lasting, LastingChange};
 use super::progress_watch::{PartitionProgress, ProgressChange, ProgressWatch, Stall};
+use super::record::Origin;
 use super::state::Partition;
+use super::trouble::{Trouble, TroubleKind};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -22,11 +26,29 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The first and the longest wait before partitions are assigned again to find out whether an error is over.
 const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
 
+/// A committed offset may be pending for this long: twice a transaction's longest time, which a dead owner's
+/// takes, and the ten seconds after which brokers look for it.
+const PENDING_BOUND: Duration = Duration::from_secs(70);
+
+/// After its requests' longest life a partition may be held for this long: their results are committed then.
+const HELD_MARGIN: Duration = Duration::from_secs(60);
+
+/// The offsets of a partition as its last fetch had them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FetchedEnds {
+    /// The last stable offset.
+    pub(crate) stable: i64,
+    /// The high watermark.
+    pub(crate) high: i64,
+}
+
 /// What is known of the consumer's troubles.
 #[derive(Debug)]
 pub(crate) struct ConsumerWatch {
     pub(crate) errors: ConsumerErrors,
     pub(crate) progress: ProgressWatch,
+    pub(crate) fetched: HashMap<Partition, FetchedEnds>,
+    lasting: Lasting,
     looked: Instant,
     probe: Probe,
 }
@@ -53,6 +75,8 @@ impl ConsumerWatch {
         Self {
             errors: ConsumerErrors::default(),
             progress: ProgressWatch::new(stall_after),
+            fetched: HashMap::new(),
+            lasting: Lasting::default(),
             looked: now,
             probe: Probe {
                 proved: None,
@@ -84,26 +108,33 @@ impl ConsumerWatch {
         }
     }
 
-    /// What stands and what stalls, in words.
-    pub(crate) fn troubles(&self) -> Vec<String> {
-        let stalls = self.progress.stalled().map(|stall| {
-            let Stall {
-                partition, offset, ..
-            } = stall;
-            let why = self.why(stall).map(|error| format!(": {error}"));
-            let why = why.unwrap_or_default();
-            format!(
-                "{}-{} makes no progress at offset {offset}{why}",
-                partition.topic, partition.number
-            )
+    /// What keeps records from being read.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        let stalls = self.progress.stalled().map(|stall| Trouble {
+            kind: TroubleKind::Stalled,
+            text: self.describe(stall),
         });
         let mut stalls: Vec<_> = stalls.collect();
-        stalls.sort();
-        let errors = self.errors.standing().iter();
-        stalls
-            .into_iter()
-            .chain(errors.map(ToString::to_string))
-            .collect()
+        stalls.sort_by(|one, other| one.text.cmp(&other.text));
+        let errors = self.errors.standing().iter().map(|error| Trouble {
+            kind: TroubleKind::Error,
+            text: error.to_string(),
+        });
+        let lasting = self.lasting.too_long().map(|condition| Trouble {
+            kind: condition.kind(),
+            text: condition.to_string(),
+        });
+        stalls.into_iter().chain(errors).chain(lasting).collect()
+    }
+
+    fn describe(&self, stall: &Stall) -> String {
+        let Partition { topic, number } = &stall.partition;
+        let why = self.why(stall).map(|error| format!(": {error}"));
+        format!(
+            "{topic}-{number} makes no progress at offset {}{}",
+            stall.offset,
+            why.unwrap_or_default()
+        )
     }
 
     /// The error that says most about a stall.
@@ -117,8 +148,20 @@ impl ConsumerWatch {
         error.filter(|error| error.heard >= stall.since)
     }
 
-    fn look(&mut self, partitions: &[PartitionProgress], drained: bool, joined: bool) -> ToDo {
+    fn look(
+        &mut self,
+        partitions: &[PartitionProgress],
+        conditions: Vec<(Condition, Duration)>,
+        drained: bool,
+        joined: bool,
+    ) -> ToDo {
         let now = Instant::now();
+        for change in self.lasting.look(conditions, now) {
+            match change {
+                LastingChange::TooLong(condition) => tracing::warn!("{condition}"),
+                LastingChange::Over(condition) => tracing::info!("over: {condition}"),
+            }
+        }
         let mut to_do = ToDo::default();
         for change in self.progress.look(partitions, drained, now) {
             match change {
@@ -147,18 +190,17 @@ impl ConsumerWatch {
                 tracing::info!(code = ?error.code, "the consumer's error is over");
             }
         }
-        to_do.unproven = self.unproven(joined, now);
+        // Only what is asked for records is proved.
+        if joined && drained {
+            to_do.unproven = self.unproven(now);
+        }
         to_do
     }
 
     /// The partitions to be assigned again now, to find out whether the errors that stand are over: those that
     /// gave no record since.
-    fn unproven(&mut self, joined: bool, now: Instant) -> Vec<Partition> {
-        let Some(heard) = self
-            .errors
-            .heard()
-            .filter(|_| joined && now >= self.probe.due)
-        else {
+    fn unproven(&mut self, now: Instant) -> Vec<Partition> {
+        let Some(heard) = self.errors.heard().filter(|_| now >= self.probe.due) else {
             return Vec::new();
         };
         let wait = (self.probe.wait * 2).min(PROBE_AFTER.1);
@@ -186,9 +228,11 @@ pub(crate) fn look(core: &Core, consumer: &Consumer) {
         let ends = core.ends.lock();
         core.lock().state.progress(&ends)
     };
-    let drained = core.take_drained();
-    let joined = core.vitals.has_joined();
-    let to_do = core.watch.lock().look(&partitions, drained, joined);
+    let conditions = conditions(core, &partitions);
+    let (drained, joined) = (core.take_drained(), core.vitals.has_joined());
+    let mut watch = core.watch.lock();
+    let to_do = watch.look(&partitions, conditions, drained, joined);
+    drop(watch);
     for stall in &to_do.stalled {
         resolve(core, consumer, stall);
     }
@@ -199,6 +243,46 @@ pub(crate) fn look(core: &Core, consumer: &Consumer) {
     for partition in to_do.unproven.iter().filter(readable) {
         assign_again(core, consumer, partition);
     }
+}
+
+/// The conditions that hold now, with how long each may.
+fn conditions(core: &Core, partitions: &[PartitionProgress]) -> Vec<(Condition, Duration)> {
+    let settings = &core.settings;
+    let read = [
+        &*settings.requests,
+        &*settings.reading.accepted,
+        &*settings.jobs,
+    ];
+    let missing = read
+        .into_iter()
+        .filter(|topic| !core.topics.contains(topic));
+    let missing = missing.map(|topic| {
+        let condition = Condition::MissingTopic(topic.to_owned());
+        (condition, settings.stall_after)
+    });
+    let pending: Vec<_> = core.lock().pending.keys().cloned().collect();
+    let pending = pending.into_iter().map(Condition::Pending);
+    let held = partitions.iter().filter(|one| one.held).map(|one| {
+        let delay = match settings.origin(&one.partition.topic) {
+            Some(Origin::Retry(delay)) => delay,
+            Some(Origin::Requests | Origin::Accepted | Origin::Jobs) | None => Duration::ZERO,
+        };
+        let condition = Condition::Held(one.partition.clone());
+        (condition, settings.reading.lifetime + delay + HELD_MARGIN)
+    });
+    let watch = core.watch.lock();
+    let open = partitions.iter().filter_map(|one| {
+        let FetchedEnds { stable, high } = *watch.fetched.get(&one.partition)?;
+        // What a fetch had may be old; the end is asked for.
+        let is_open = high > stable && one.end == Some(stable);
+        is_open.then(|| Condition::OpenTransaction(one.partition.clone(), stable))
+    });
+    let open = open.map(|condition| (condition, settings.longest_transaction));
+    missing
+        .chain(pending.map(|condition| (condition, PENDING_BOUND)))
+        .chain(held)
+        .chain(open)
+        .collect()
 }
 
 /// What is done about a partition that stalls.
@@ -216,18 +300,17 @@ fn assign_again(core: &Core, consumer: &Consumer, partition: &Partition) {
     let Some(offset) = core.lock().state.next_offset(partition) else {
         return;
     };
-    let assigned = || -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))?;
-        // A pause outlives the assignment.
-        consumer.resume(&list)?;
-        if let Err(error) = consumer.incremental_unassign(&list) {
-            // An earlier try may have come this far.
-            tracing::debug!(%error, "unassign");
-        }
-        consumer.incremental_assign(&list)
-    };
-    if let Err(error) = assigned() {
+    if let Err(error) = give_back(consumer, std::slice::from_ref(partition)) {
+        // An earlier try may have come this far.
+        tracing::debug!(%error, "unassign");
+    }
+    // A list of its own: one that went through `resume` names the partition that was given up, and
+    // librdkafka ends the process by an assertion when its topic disappears later.
+    let mut list = TopicPartitionList::with_capacity(1);
+    let assigned = list
+        .add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))
+        .and_then(|()| consumer.incremental_assign(&list));
+    if let Err(error) = assigned {
         tracing::warn!(
             topic = &*partition.topic,
             partition = partition.number,

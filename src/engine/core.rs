@@ -110,6 +110,15 @@ impl Core {
         self.shared.lock()
     }
 
+    /// Notes last stable offsets that were just read; a partition whose leader did not answer keeps the one before.
+    pub(crate) fn note_ends(&self, read: HashMap<Partition, i64>) {
+        let mut ends = self.ends.lock();
+        let mut shared = self.lock();
+        ends.retain(|partition, _| shared.state.next_offset(partition).is_some());
+        ends.extend(read);
+        shared.state.note_ends(&ends, self.clock.now());
+    }
+
     /// Notes that the client had nothing to give.
     pub(crate) fn note_drained(&self) {
         self.drained.store(true, Ordering::Relaxed);

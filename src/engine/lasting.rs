@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::state::Partition;
+use super::trouble::TroubleKind;
 
 /// What lasts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +19,18 @@ pub(crate) enum Condition {
     Held(Partition),
     /// A transaction is open on a partition, and nothing is read beyond its first offset.
     OpenTransaction(Partition, i64),
+}
+
+impl Condition {
+    /// What kind of trouble it is.
+    pub(crate) fn kind(&self) -> TroubleKind {
+        match self {
+            Self::MissingTopic(_) => TroubleKind::MissingTopic,
+            Self::Pending(_) => TroubleKind::Pending,
+            Self::Held(_) => TroubleKind::Held,
+            Self::OpenTransaction(..) => TroubleKind::OpenTransaction,
+        }
+    }
 }
 
 impl fmt::Display for Condition {

@@ -42,6 +42,7 @@ use self::poison::Share;
 use self::record::{Origin, Reading};
 use self::state::Bounds;
 use self::transaction::{Committer, GiveBack, Note};
+use self::trouble::Trouble;
 use self::vitals::Vitals;
 use crate::clock::Clock;
 use crate::handler::Handler;
@@ -63,6 +64,7 @@ pub mod headers;
 pub mod jobs;
 mod keeper;
 pub mod lanes;
+mod lasting;
 pub mod offsets;
 pub mod output;
 pub mod poison;
@@ -79,6 +81,7 @@ pub mod supersede;
 pub mod tag;
 mod transaction;
 pub mod trial;
+pub mod trouble;
 pub mod vitals;
 pub mod window;
 
@@ -108,6 +111,8 @@ pub struct Settings {
     pub poison_window: Duration,
     /// A partition with records that gives none for this long is assigned again.
     pub stall_after: Duration,
+    /// The longest that the brokers let a transaction be open.
+    pub longest_transaction: Duration,
     /// Results in one transaction.
     pub batch: usize,
     /// How long the committer waits for more results.
@@ -258,9 +263,9 @@ impl Observer {
         self.0.inputs.lock().floods(self.0.clock.now())
     }
 
-    /// What keeps records from being read, in words.
+    /// What keeps records from being read.
     #[must_use]
-    pub fn consumer_troubles(&self) -> Vec<String> {
+    pub fn consumer_troubles(&self) -> Vec<Trouble> {
         self.0.watch.lock().troubles()
     }
 

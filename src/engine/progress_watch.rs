@@ -72,6 +72,8 @@ struct Watched {
     waited: Duration,
     /// When `waited` is this, something is done.
     due: Duration,
+    /// How long it is waited then.
+    wait: Duration,
     stall: Option<Stall>,
 }
 
@@ -143,6 +145,7 @@ impl Watched {
             since: now,
             waited: Duration::ZERO,
             due: after,
+            wait: after,
             stall: None,
         }
     }
@@ -159,14 +162,12 @@ impl Watched {
             *self = Self::new(one, after, now);
             return resumed.map(ProgressChange::Resumed);
         }
-        let Some(end) = one.end.filter(|end| *end > one.next) else {
-            // Nothing is ahead of it, or that is not known now, which is no progress.
-            if one.end.is_none() {
-                return None;
-            }
-            (self.waited, self.due) = (Duration::ZERO, after);
+        // An end that is not known now is no progress.
+        let end = one.end?;
+        if end <= one.next {
+            (self.waited, self.due, self.wait) = (Duration::ZERO, after, after);
             return self.stall.take().map(ProgressChange::Resumed);
-        };
+        }
         if one.held {
             return None;
         }
@@ -174,8 +175,8 @@ impl Watched {
         if self.waited < self.due {
             return None;
         }
-        let wait = (self.due * 2).min(after * LONGEST_WAIT);
-        self.due = self.waited + wait;
+        self.wait = (self.wait * 2).min(after * LONGEST_WAIT);
+        self.due = self.waited + self.wait;
         let stall = Stall {
             partition: one.partition.clone(),
             offset: one.next,
@@ -283,7 +284,7 @@ mod tests {
     fn waiting_begins_with_what_there_is_to_read() {
         let mut bench = Bench::new();
         bench.look(&partition(9, Some(9)), true, 100);
-        assert_eq!(bench.look(&partition(9, Some(10)), true, 10), []);
+        assert_eq!(bench.look(&partition(9, Some(10)), true, 9), []);
     }
 
     #[test]

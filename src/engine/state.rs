@@ -123,6 +123,8 @@ struct Assigned {
     leaving: bool,
     /// Old records skipped.
     skipped: u64,
+    /// Since when its end is known to be ahead of it.
+    behind_since: Option<EpochMs>,
     /// The last commit that went through.
     committed: Option<Tag>,
 }
@@ -225,6 +227,7 @@ impl State {
             held: false,
             leaving: self.stopping,
             skipped: 0,
+            behind_since: None,
             committed: None,
         };
         self.assigned.insert(partition, assigned);
@@ -568,6 +571,16 @@ impl State {
             .sum()
     }
 
+    /// Notes the last stable offsets that were read.
+    pub fn note_ends(&mut self, ends: &HashMap<Partition, i64>, now: EpochMs) {
+        for (partition, assigned) in &mut self.assigned {
+            let next = assigned.tracker.next();
+            let behind = ends.get(partition).is_some_and(|end| *end > next);
+            let since = assigned.behind_since.unwrap_or(now);
+            assigned.behind_since = behind.then_some(since);
+        }
+    }
+
     /// How far each partition is that is not about to be given back; `ends` are the last stable offsets where
     /// they are known.
     #[must_use]
@@ -612,6 +625,8 @@ impl State {
             let (records, since) = assigned.tracker.lag(end);
             let topic = lag.entry(Arc::clone(&partition.topic)).or_default();
             topic.records += records;
+            // Where nothing was delivered yet no record's time is known.
+            let since = since.or(assigned.behind_since);
             let age = since.map_or(Duration::ZERO, |since| since.age(now));
             topic.age = topic.age.max(age);
         }

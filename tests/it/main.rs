@@ -44,6 +44,7 @@ mod overload;
 mod poison;
 mod process;
 mod proxy;
+mod quota;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;

@@ -1,10 +1,14 @@
 //! Records that are there and are not read: it is said, and they are read when it is over.
 
+use std::time::Duration;
+
 use crate::acl::Operation;
+use crate::broker::{Broker, Entrance, free_port};
 use crate::command::start_as;
 use crate::kafka::{wait_for, wait_until};
 use crate::management::{Scrape, health};
 use crate::process::Process;
+use crate::quota::limit_reading;
 use crate::request::Request;
 use crate::secure::{Secured, VIEWER};
 use crate::world::{Setup, World};
@@ -46,7 +50,7 @@ fn a_topic_that_may_not_be_read_is_said_once_and_read_to_its_end_when_it_may() {
     let permission = secured.forbid(Operation::Read, topic);
     let requests = ["9876531002", "9876531003", "9876531004"];
     for mobile in requests {
-        world.request(&Request::register(mobile).id(mobile));
+        world.request(&Request::register(mobile).id(format!("held-{}", &mobile[8..])));
     }
     let no_progress = format!("{topic}-");
     let words = [
@@ -82,7 +86,8 @@ fn a_topic_that_may_not_be_read_is_said_once_and_read_to_its_end_when_it_may() {
 
     secured.allow(&[permission]);
     for mobile in requests {
-        assert_eq!(world.wait_for_outcome(mobile).summary(), "published");
+        let outcome = world.wait_for_outcome(&format!("held-{}", &mobile[8..]));
+        assert_eq!(outcome.summary(), "published");
     }
     world.wait_for_no_lag();
     wait_until("health says that it is over", || {
@@ -141,4 +146,79 @@ fn an_end_without_records_is_no_stall() {
     assert_eq!(warnings(&process, "makes no progress"), [""; 0]);
     assert_eq!(health(&process, "/health/ready").1, "UP");
     world.assert_works("9876531202", "after");
+}
+
+/// A broker that lets transactions be open for 30 s, and forgets to end them.
+fn broker_with_hanging_transactions() -> Broker {
+    let port = free_port();
+    let entrance = Entrance {
+        name: "OTHER",
+        protocol: "PLAINTEXT",
+        port,
+        advertised: port,
+    };
+    let properties = [
+        "transaction.max.timeout.ms=30000",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms=3600000",
+    ];
+    Broker::with_entrance(&entrance, &properties.map(str::to_owned), &[])
+}
+
+#[test]
+fn a_transaction_that_is_open_for_longer_than_brokers_allow_is_said() {
+    let broker = broker_with_hanging_transactions();
+    let world = World::with(Setup {
+        broker: Some(broker.address.clone()),
+        ..Setup::default()
+    });
+    let process = world.start("a");
+    let topic = &world.topics.requests;
+    world.assert_works("9876531301", "before");
+    let timeout = Duration::from_secs(30);
+    let transaction = world.kafka.open_records_for(topic, 0, &["junk"], timeout);
+    world.publish(
+        &Request::register("9876531302")
+            .id("behind")
+            .draft()
+            .partition(0),
+    );
+    let reason = format!("{topic}-0 is not read beyond offset");
+    let words = [&*reason, "a producer has a transaction open there"];
+    wait_until_consumer_is_degraded(&process, &words);
+    let troubles = "user_otp_consumer_troubles{trouble=\"open-transaction\"}";
+    assert_eq!(Scrape::of(&process).get(troubles), 1.0);
+    transaction.abort();
+    assert_eq!(world.wait_for_outcome("behind").summary(), "published");
+    wait_until("health says that it is over", || {
+        health(&process, "/health/ready").1 == "UP"
+    });
+    assert_eq!(warnings(&process, &reason).len(), 1, "it is said once");
+}
+
+#[test]
+fn a_quota_that_lets_nothing_be_read_costs_time_alone() {
+    let broker = Broker::start();
+    let world = World::with(Setup {
+        broker: Some(broker.address.clone()),
+        ..Setup::default().set(SOON.0, SOON.1)
+    });
+    let mut process = world.start("slow");
+    let topic = &world.topics.requests;
+    world.assert_works("9876531401", "before");
+    limit_reading(&broker.address, "user-otp-slow", Some(1.0));
+    let requests: Vec<_> = (0..40)
+        .map(|number| Request::register(&format!("98765315{number:02}")).id(format!("n-{number}")))
+        .collect();
+    world.requests(&requests[..20]);
+    let stalled = format!("{topic}-");
+    wait_until_consumer_is_degraded(&process, &[&stalled, "makes no progress"]);
+    world.requests(&requests[20..]);
+    limit_reading(&broker.address, "user-otp-slow", None);
+    let outcomes = world.wait_for_outcomes(1 + requests.len());
+    assert_eq!(outcomes.len(), 1 + requests.len(), "one each");
+    world.wait_for_no_lag();
+    wait_until("health says that it is over", || {
+        health(&process, "/health/ready").1 == "UP"
+    });
+    assert!(process.is_running(), "it needed no restart");
 }
