@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::egov::ServiceState;
 use crate::engine::poison::Share;
+use crate::engine::trouble::Trouble;
 use crate::known_topics::Refusal;
 
 /// A producer call that is older will never return. The watchdog ends the process then.
@@ -18,6 +19,9 @@ pub const HUNG: Duration = Duration::from_secs(60);
 
 /// What has waited longer for its commit, or for one call, is not confirmed.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
+
+/// So many of the consumer's troubles are named.
+const SHOWN_TROUBLES: usize = 5;
 
 /// How long a request may stay past its deadline, and for how long transactions must have gone
 /// through, before that is a defect: after an outage what waited is finished first.
@@ -40,6 +44,8 @@ pub struct Snapshot {
     pub refusing: Vec<Refusing>,
     /// Topics much of whose input cannot be read.
     pub floods: Vec<Share>,
+    /// What keeps records from being read.
+    pub consumer_troubles: Vec<Trouble>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
 }
@@ -191,7 +197,13 @@ pub fn live(snapshot: &Snapshot) -> Report {
 #[must_use]
 pub fn ready(snapshot: &Snapshot) -> Report {
     let mut checks = Vec::new();
-    checks.extend(snapshot.engine.as_ref().map(consumer));
+    let troubles = &snapshot.consumer_troubles;
+    checks.extend(
+        snapshot
+            .engine
+            .as_ref()
+            .map(|engine| consumer(engine, troubles)),
+    );
     checks.extend(snapshot.group.map(group));
     checks.extend(snapshot.producers.iter().map(producer));
     checks.extend(snapshot.senders.into_iter().flat_map(senders));
@@ -225,15 +237,30 @@ fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Che
     }
 }
 
-fn consumer(engine: &Engine) -> Check {
-    let trouble = if !engine.joined {
-        Some((Status::Down, "not a member of the consumer group"))
+fn consumer(engine: &Engine, troubles: &[Trouble]) -> Check {
+    let (status, state) = if !engine.joined {
+        (Status::Down, Some("not a member of the consumer group"))
     } else if engine.pending > 0 {
-        Some((Status::Down, "where a partition starts is not known yet"))
+        let reason = "where a partition starts is not known yet";
+        (Status::Down, Some(reason))
+    } else if troubles.is_empty() {
+        (Status::Up, None)
     } else {
-        None
+        (Status::Degraded, None)
     };
-    check("kafka-consumer", trouble)
+    let shown = troubles.iter().take(SHOWN_TROUBLES).map(|one| &*one.text);
+    let more = troubles.len().saturating_sub(SHOWN_TROUBLES);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let reasons: Vec<_> = state
+        .into_iter()
+        .chain(shown)
+        .chain(more.as_deref())
+        .collect();
+    let reason = Cow::from(reasons.join("; "));
+    told(
+        "kafka-consumer",
+        (status != Status::Up).then_some((status, reason)),
+    )
 }
 
 fn group(group: Group) -> Check {
@@ -311,6 +338,7 @@ mod tests {
 
     use super::*;
     use crate::egov::{Load, Service};
+    use crate::engine::trouble::TroubleKind;
     use crate::outcome::Code;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -368,6 +396,17 @@ mod tests {
                 waiting: 4_000,
             },
             last: Some(last),
+        }
+    }
+
+    fn troubled(count: usize, joined: bool) -> Snapshot {
+        let troubles = (0..count).map(|number| Trouble {
+            kind: TroubleKind::Stalled,
+            text: format!("partition {number}"),
+        });
+        Snapshot {
+            consumer_troubles: troubles.collect(),
+            ..engine(|one| one.joined = joined)
         }
     }
 
@@ -474,6 +513,24 @@ mod tests {
         engine(|one| one.pending = 1),
         Status::Down,
         Some(("kafka-consumer", "where a partition starts is not known yet"))
+    )]
+    #[case::a_partition_stalls(
+        troubled(1, true),
+        Status::Degraded,
+        Some(("kafka-consumer", "partition 0"))
+    )]
+    #[case::many_partitions_stall(
+        troubled(7, true),
+        Status::Degraded,
+        Some((
+            "kafka-consumer",
+            "partition 0; partition 1; partition 2; partition 3; partition 4; and 2 more"
+        ))
+    )]
+    #[case::an_error_says_why_it_is_not_joined(
+        troubled(1, false),
+        Status::Down,
+        Some(("kafka-consumer", "not a member of the consumer group; partition 0"))
     )]
     #[case::confirms_late(unconfirmed(29), Status::Up, None)]
     #[case::does_not_confirm(

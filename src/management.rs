@@ -101,6 +101,10 @@ impl Management {
             engine: self.engine.as_ref().map(Observer::gauges),
             inputs: self.engine.as_ref().map_or_else(Vec::new, Observer::inputs),
             pending: self.engine.as_ref().map_or(0, Observer::pending),
+            troubles: self
+                .engine
+                .as_ref()
+                .map_or_else(Vec::new, Observer::consumer_troubles),
             services: states.map(|one| (one.service, one.load)).collect(),
             limits: self.limits.reached(),
         }
@@ -126,6 +130,7 @@ impl Management {
             }),
             refusing: self.refusing(),
             floods: engine.map_or_else(Vec::new, Observer::floods),
+            consumer_troubles: engine.map_or_else(Vec::new, Observer::consumer_troubles),
             redis: self.redis.as_ref().map(|redis| redis()),
         }
     }

@@ -36,6 +36,9 @@ use crate::topology;
 /// Apache Kafka's default for the largest record batch, in bytes.
 const DEFAULT_LARGEST: usize = 1_048_588;
 
+/// Apache Kafka's default for `transaction.max.timeout.ms`.
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(900);
+
 /// How to reach Kafka.
 #[must_use]
 pub fn connection(config: &Config) -> Connection {
@@ -108,6 +111,8 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
         only_sms_topic: (!config.tenancy.central_instance).then(|| config.topics.sms.clone()),
         poison_share: engine.poison_share,
         poison_window: engine.poison_window,
+        stall_after: engine.stall_after,
+        longest_transaction: LONGEST_TRANSACTION,
         batch: engine.batch,
         linger: engine.linger,
         drain: engine.drain,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 43] = [
+const PURE: [&str; 46] = [
     "bounded.rs",
     "clock.rs",
     "decide.rs",
@@ -20,14 +20,17 @@ const PURE: [&str; 43] = [
     "engine/door/records.rs",
     "engine/headers.rs",
     "engine/lanes.rs",
+    "engine/lasting.rs",
     "engine/offsets.rs",
     "engine/output.rs",
     "engine/poison.rs",
+    "engine/progress_watch.rs",
     "engine/record.rs",
     "engine/retry.rs",
     "engine/state.rs",
     "engine/supersede.rs",
     "engine/tag.rs",
+    "engine/trouble.rs",
     "health.rs",
     "idempotency/memory.rs",
     "limits/memory.rs",

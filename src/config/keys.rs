@@ -127,6 +127,7 @@ impl Engine {
             jobs_share: r.read("engine.jobs_share", count(1..=100)),
             poison_share: r.read("engine.poison_share", count(1..=100)),
             poison_window: r.read("engine.poison_window", duration(SECOND..=HOUR)),
+            stall_after: r.read("engine.stall_after", duration(SECOND..=HOUR)),
             batch: r.read("engine.batch", count(1..=10_000)),
             linger: r.read("engine.linger", duration(Duration::ZERO..=SECOND)),
             drain: r.read("engine.drain", duration(Duration::ZERO..=MINUTE)),

@@ -129,6 +129,8 @@ pub struct Engine {
     pub poison_share: u32,
     /// Over how long that is judged.
     pub poison_window: Duration,
+    /// A partition with records that gives none for this long is assigned again.
+    pub stall_after: Duration,
     /// Requests in one transaction.
     pub batch: usize,
     /// How long a transaction waits for more.

@@ -17,7 +17,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 
 pub use look::Group;
 
@@ -110,6 +110,25 @@ impl Admin {
                 .len())
         })
         .await
+    }
+
+    /// The longest that brokers let a transaction be open; none where they do not say.
+    pub async fn longest_transaction(&self) -> Option<Duration> {
+        const SETTING: &str = "transaction.max.timeout.ms";
+        let metadata = |admin: &Self| {
+            let metadata = admin.client.inner().fetch_metadata(None, admin.timeout);
+            metadata.map_err(unanswered("look up", "the brokers"))
+        };
+        let first = self.blocking(move |admin| {
+            let metadata = metadata(admin)?;
+            Ok(metadata.brokers().first().map(MetadataBroker::id))
+        });
+        let broker = ResourceSpecifier::Broker(first.await.ok()??);
+        let described = self.client.describe_configs([&broker], &self.options());
+        let described = described.await.ok()?.pop()?.ok()?;
+        let entry = described.get(SETTING)?;
+        let ms = entry.value.as_deref()?.parse().ok()?;
+        Some(Duration::from_millis(ms))
     }
 
     /// The names of all topics that we may see, internal ones included, in order.

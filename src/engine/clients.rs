@@ -107,6 +107,8 @@ impl Connection {
             .set("enable.auto.offset.store", "false")
             // Also makes `committed_offsets` wait for another owner's pending transaction.
             .set("isolation.level", "read_committed")
+            // Says how far each partition's last fetch was from its high watermark.
+            .set("statistics.interval.ms", "10000")
             // We decide where to start; an offset out of range is ours to handle. Which partition's it is, and
             // that a topic was created again, is in the library's debug lines alone.
             .set("auto.offset.reset", "error")

@@ -13,15 +13,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Offset, Statistics, TopicPartitionList};
 
+use super::consumer_errors::{self, ErrorClass};
+use super::consumer_watch::FetchedEnds;
 use super::core::{Core, Pending};
 use super::dispatch::Dispatcher;
 use super::record::{Header, Position, Record, Request};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
-use super::{EngineError, clients, out_of_range};
+use super::{EngineError, clients, consumer_watch, out_of_range};
 use crate::clock::EpochMs;
 use crate::handler::Handler;
 use crate::metrics::Rebalance;
@@ -70,6 +72,7 @@ impl<H: Handler> Intake<H> {
             }
             self.take_answers();
             self.apply_holds();
+            consumer_watch::look(&core, &self.consumer);
             let room = core.lock().state.room();
             if room > 0 {
                 if std::mem::take(&mut all_paused) {
@@ -89,6 +92,8 @@ impl<H: Handler> Intake<H> {
                 self.pause(&readable);
                 all_paused = true;
                 self.poll_batch(1);
+                // It was not asked for records.
+                core.take_drained();
                 let half = core.settings.bounds.window / 2;
                 core.wait_until(POLL, |shared| shared.state.room() >= half);
             }
@@ -145,6 +150,7 @@ impl<H: Handler> Intake<H> {
                     break;
                 }
                 None => {
+                    core.note_drained();
                     if batch.is_empty() && !wait.is_zero() {
                         note_positions(&self.consumer, core);
                     }
@@ -299,17 +305,31 @@ impl<H: Handler> Intake<H> {
 impl Core {
     /// What a consumer error means; librdkafka reports most of them to the client, not to a poll.
     fn heard(&self, error: &KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.out_of_range.heard();
-            }
-            Some(RDKafkaErrorCode::PollExceeded) => {
+        let Some(code) = error.rdkafka_error_code() else {
+            tracing::debug!(target: "librdkafka", %error, reason, "client error");
+            return;
+        };
+        self.watch.lock().hear(code, reason);
+        match consumer_errors::classify(code) {
+            ErrorClass::OutOfRange => self.out_of_range.heard(),
+            ErrorClass::PollExceeded => {
                 tracing::warn!(
                     "the group gave our partitions away: no poll for max.poll.interval.ms"
                 );
             }
-            Some(_) | None => self.reachability.heard(error, reason),
+            ErrorClass::Unreachable => self.reachability.lost(reason),
+            ErrorClass::Fatal => self.consumer_is_fatal(code, reason),
+            // Said above, where they stand.
+            ErrorClass::Passing
+            | ErrorClass::Undecodable
+            | ErrorClass::Refused
+            | ErrorClass::Unclassified => {}
         }
+    }
+
+    /// librdkafka has given the consumer up: it reads nothing any more.
+    fn consumer_is_fatal(&self, code: RDKafkaErrorCode, reason: &str) {
+        tracing::error!(?code, reason, "the consumer has ended");
     }
 
     /// Takes a started partition in.
@@ -329,7 +349,7 @@ impl Core {
 /// Nothing that was polled is unknown to the state: what lies below the positions is done with or known,
 /// markers and compacted records included. A partition that was just assigned has no position, unless the
 /// library has not yet let go of what it had of an earlier assignment.
-fn note_positions(consumer: &Consumer, core: &Core) {
+pub(super) fn note_positions(consumer: &Consumer, core: &Core) {
     let Ok(positions) = consumer.position() else {
         return;
     };
@@ -563,6 +583,22 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.core.heard(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let topics = statistics.topics.into_iter();
+        let fetched = topics.flat_map(|(name, topic)| {
+            let name: Arc<str> = name.into();
+            topic.partitions.into_iter().map(move |(number, found)| {
+                let topic = Arc::clone(&name);
+                let ends = FetchedEnds {
+                    stable: found.ls_offset,
+                    high: found.hi_offset,
+                };
+                (Partition { topic, number }, ends)
+            })
+        });
+        self.core.watch.lock().fetched = fetched.collect();
     }
 }
 

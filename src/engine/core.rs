@@ -1,6 +1,7 @@
 //! What the engine's threads share: the state behind its one lock, and the signals between them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Reachability;
+use super::consumer_watch::ConsumerWatch;
 use super::out_of_range::OutOfRange;
 use super::poison::Inputs;
 use super::start::Ask;
@@ -30,6 +32,10 @@ pub(crate) struct Core {
     /// What of the input cannot be read.
     pub(crate) inputs: Mutex<Inputs>,
     pub(crate) reachability: Arc<Reachability>,
+    /// What is wrong with the consumer.
+    pub(crate) watch: Mutex<ConsumerWatch>,
+    /// A poll that might have waited came back with nothing: the client has nothing to give.
+    drained: AtomicBool,
     shared: Mutex<Shared>,
     /// The window got room, something drained, or a transaction ended.
     changed: Condvar,
@@ -73,6 +79,7 @@ impl Core {
     ) -> Self {
         let state = State::new(settings.bounds.clone());
         let inputs = Inputs::new(settings.poison_share, settings.poison_window);
+        let watch = ConsumerWatch::new(settings.stall_after);
         Self {
             settings,
             clock,
@@ -82,6 +89,8 @@ impl Core {
             ends: Mutex::default(),
             inputs: Mutex::new(inputs),
             reachability: Arc::default(),
+            watch: Mutex::new(watch),
+            drained: AtomicBool::new(false),
             shared: Mutex::new(Shared {
                 state,
                 tokens: HashMap::new(),
@@ -100,6 +109,25 @@ impl Core {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock()
+    }
+
+    /// Notes last stable offsets that were just read; a partition whose leader did not answer keeps the one before.
+    pub(crate) fn note_ends(&self, read: HashMap<Partition, i64>) {
+        let mut ends = self.ends.lock();
+        let mut shared = self.lock();
+        ends.retain(|partition, _| shared.state.next_offset(partition).is_some());
+        ends.extend(read);
+        shared.state.note_ends(&ends, self.clock.now());
+    }
+
+    /// Notes that the client had nothing to give.
+    pub(crate) fn note_drained(&self) {
+        self.drained.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it had nothing to give since the last call.
+    pub(crate) fn take_drained(&self) -> bool {
+        self.drained.swap(false, Ordering::Relaxed)
     }
 
     /// Tells whoever waits that the state has changed.

@@ -62,7 +62,7 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
             match last_stable(core, consumer) {
                 Ok(ends) => {
                     tracing::debug!(partitions = ends.len(), "last stable offsets read");
-                    *core.ends.lock() = ends;
+                    core.note_ends(ends);
                 }
                 Err(error) => tracing::debug!(%error, "the lag is not known now"),
             }

@@ -42,6 +42,7 @@ use self::poison::Share;
 use self::record::{Origin, Reading};
 use self::state::Bounds;
 use self::transaction::{Committer, GiveBack, Note};
+use self::trouble::Trouble;
 use self::vitals::Vitals;
 use crate::clock::Clock;
 use crate::handler::Handler;
@@ -54,6 +55,8 @@ mod aside;
 mod breaks;
 pub mod clients;
 mod consumer;
+mod consumer_errors;
+mod consumer_watch;
 mod core;
 mod dispatch;
 pub mod door;
@@ -62,12 +65,14 @@ pub mod headers;
 pub mod jobs;
 mod keeper;
 pub mod lanes;
+mod lasting;
 pub mod offsets;
 mod out_of_range;
 pub mod output;
 pub mod poison;
 mod producer;
 pub mod progress;
+pub mod progress_watch;
 pub mod reach;
 pub mod record;
 pub mod retry;
@@ -78,6 +83,7 @@ pub mod supersede;
 pub mod tag;
 mod transaction;
 pub mod trial;
+pub mod trouble;
 pub mod vitals;
 pub mod window;
 
@@ -105,6 +111,10 @@ pub struct Settings {
     pub poison_share: u32,
     /// Over how long that is judged.
     pub poison_window: Duration,
+    /// A partition with records that gives none for this long is assigned again.
+    pub stall_after: Duration,
+    /// The longest that the brokers let a transaction be open.
+    pub longest_transaction: Duration,
     /// Results in one transaction.
     pub batch: usize,
     /// How long the committer waits for more results.
@@ -253,6 +263,12 @@ impl Observer {
     #[must_use]
     pub fn floods(&self) -> Vec<Share> {
         self.0.inputs.lock().floods(self.0.clock.now())
+    }
+
+    /// What keeps records from being read.
+    #[must_use]
+    pub fn consumer_troubles(&self) -> Vec<Trouble> {
+        self.0.watch.lock().troubles()
     }
 
     /// How long ago the request that is most overdue should have had its end.

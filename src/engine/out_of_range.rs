@@ -143,6 +143,8 @@ pub(super) fn assign_again(core: &Core, consumer: &Consumer, partitions: &[Parti
             continue;
         };
         unassign(consumer, partition);
+        // A list of its own: one that went through `resume` names the partition that was given up, and
+        // librdkafka ends the process by an assertion when its topic disappears later.
         let mut list = TopicPartitionList::new();
         let assigned = list
             .add_partition_offset(&partition.topic, partition.number, Offset::Offset(next))

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::lanes::{LaneId, Lanes, Offer};
 use super::offsets::{Delivery, Tracker};
+use super::progress_watch::PartitionProgress;
 use super::record::{Origin, Request};
 use super::retry::Parked;
 use super::tag::{Fill, Tag};
@@ -122,6 +123,8 @@ struct Assigned {
     leaving: bool,
     /// Old records skipped.
     skipped: u64,
+    /// Since when its end is known to be ahead of it.
+    behind_since: Option<EpochMs>,
     /// The last commit that went through.
     committed: Option<Tag>,
 }
@@ -224,6 +227,7 @@ impl State {
             held: false,
             leaving: self.stopping,
             skipped: 0,
+            behind_since: None,
             committed: None,
         };
         self.assigned.insert(partition, assigned);
@@ -568,6 +572,31 @@ impl State {
             .sum()
     }
 
+    /// Notes the last stable offsets that were read.
+    pub fn note_ends(&mut self, ends: &HashMap<Partition, i64>, now: EpochMs) {
+        for (partition, assigned) in &mut self.assigned {
+            let next = assigned.tracker.next();
+            let behind = ends.get(partition).is_some_and(|end| *end > next);
+            let since = assigned.behind_since.unwrap_or(now);
+            assigned.behind_since = behind.then_some(since);
+        }
+    }
+
+    /// How far each partition is that is not about to be given back; `ends` are the last stable offsets where
+    /// they are known.
+    #[must_use]
+    pub fn progress(&self, ends: &HashMap<Partition, i64>) -> Vec<PartitionProgress> {
+        let staying = self.assigned.iter().filter(|(_, one)| !one.leaving);
+        let progress = staying.map(|(partition, assigned)| PartitionProgress {
+            partition: partition.clone(),
+            epoch: assigned.epoch,
+            next: assigned.tracker.next(),
+            end: ends.get(partition).copied(),
+            held: assigned.held,
+        });
+        progress.collect()
+    }
+
     /// Every assigned partition.
     #[must_use]
     pub fn partitions(&self) -> Vec<Partition> {
@@ -597,6 +626,8 @@ impl State {
             let (records, since) = assigned.tracker.lag(end);
             let topic = lag.entry(Arc::clone(&partition.topic)).or_default();
             topic.records += records;
+            // Where nothing was delivered yet no record's time is known.
+            let since = since.or(assigned.behind_since);
             let age = since.map_or(Duration::ZERO, |since| since.age(now));
             topic.age = topic.age.max(age);
         }

@@ -90,6 +90,8 @@ metrics! {
         "Partitions that are consumed";
     PENDING: Gauge "user_otp_partitions_pending" []
         "Partitions assigned to us whose start is not known yet";
+    TROUBLES: Gauge "user_otp_consumer_troubles" ["trouble"]
+        "What keeps records from being read, as health names it: partitions, topics and errors";
     REBALANCES: Counter "user_otp_rebalances" ["event"]
         "Changes of our partitions by the group";
     WINDOW: Gauge "user_otp_window_requests" []

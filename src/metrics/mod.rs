@@ -26,6 +26,7 @@ use crate::egov::{Load, Service};
 use crate::engine::poison::Share;
 use crate::engine::record::Door;
 use crate::engine::state;
+use crate::engine::trouble::{Trouble, TroubleKind};
 use crate::limits::Reached;
 use crate::messages::TextCode;
 use crate::outcome::{Code, Failure, FinalOutcome, Limit, Outcome};
@@ -92,6 +93,8 @@ pub struct Gauges {
     pub inputs: Vec<Share>,
     /// Partitions whose start is not known yet.
     pub pending: usize,
+    /// What keeps records from being read.
+    pub troubles: Vec<Trouble>,
     /// Each service that is called.
     pub services: Vec<(Service, Load)>,
     /// How often each sending limit was reached.
@@ -149,6 +152,7 @@ struct Inner {
     poison: Family<ByTopic, Ratio>,
     partitions: Gauge,
     pending: Gauge,
+    troubles: Family<One, Gauge>,
     rebalances: Family<One, Counter>,
     window: Gauge,
     window_bytes: Gauge,
@@ -205,6 +209,7 @@ impl Default for Metrics {
             poison: register(r, list::POISON, Family::default()),
             partitions: register(r, list::PARTITIONS, Gauge::default()),
             pending: register(r, list::PENDING, Gauge::default()),
+            troubles: register(r, list::TROUBLES, Family::default()),
             rebalances: register(r, list::REBALANCES, Family::default()),
             window: register(r, list::WINDOW, Gauge::default()),
             window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
@@ -465,6 +470,11 @@ impl Inner {
             }
         }
         self.pending.set(whole(now.pending));
+        for kind in TroubleKind::ALL {
+            let count = now.troubles.iter().filter(|one| one.kind == *kind).count();
+            let labels = [("trouble", kind.as_str())];
+            self.troubles.get_or_create(&labels).set(whole(count));
+        }
         let Some(engine) = &now.engine else { return };
         self.partitions.set(whole(engine.partitions));
         self.window.set(whole(engine.window_requests));
@@ -589,6 +599,10 @@ mod tests {
             }),
             inputs: vec![share],
             pending: 4,
+            troubles: vec![Trouble {
+                kind: TroubleKind::Stalled,
+                text: "a partition".into(),
+            }],
             services: vec![(Service::Otp, load)],
             limits: vec![Reached {
                 limit: Limit::Prefix,
@@ -643,6 +657,8 @@ mod tests {
             "user_otp_window_requests 3",
             r#"user_otp_limits_reached_total{limit="limit-prefix",effect="shadowed"} 5"#,
             "user_otp_partitions_pending 4",
+            r#"user_otp_consumer_troubles{trouble="stalled"} 1"#,
+            r#"user_otp_consumer_troubles{trouble="error"} 0"#,
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
         }

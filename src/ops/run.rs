@@ -69,7 +69,10 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     .await?;
     let topics = KnownTopics::default();
     topics.set(names);
-    let settings = service::engine_settings(config, &found);
+    let mut settings = service::engine_settings(config, &found);
+    if let Some(longest) = admin.longest_transaction().await {
+        settings.longest_transaction = longest;
+    }
     let left = deadline.saturating_duration_since(Instant::now());
     let clock = Clock::system();
     let service = service::start(config, settings, topics.clone(), clock.clone(), left).await?;

@@ -67,7 +67,7 @@ impl Permission {
 
 /// Gives permissions, and waits until they count.
 pub(crate) fn grant(broker: &str, user: &str, permissions: &[Permission]) {
-    let answer = ask(broker, CREATE, &list(permissions, user));
+    let answer = ask(broker, CREATE, 1, &list(permissions, user));
     let mut results = &answer[8..];
     for permission in permissions {
         let (code, message) = (results[..2].to_vec(), &results[2..]);
@@ -87,6 +87,7 @@ pub(crate) fn revoke(broker: &str, user: &str, permission: &Permission) {
     let answer = ask(
         broker,
         DELETE,
+        1,
         &list(std::slice::from_ref(permission), user),
     );
     assert_eq!(answer[8..10], [0, 0], "{permission:?} is not taken away");
@@ -96,7 +97,7 @@ pub(crate) fn revoke(broker: &str, user: &str, permission: &Permission) {
 }
 
 fn is_given(broker: &str, user: &str, permission: &Permission) -> bool {
-    let answer = ask(broker, DESCRIBE, &permission.encode(user));
+    let answer = ask(broker, DESCRIBE, 1, &permission.encode(user));
     assert_eq!(answer[4..6], [0, 0], "the broker tells its permissions");
     after_text(&answer[6..])[..4] != [0; 4]
 }
@@ -105,11 +106,11 @@ const DESCRIBE: i16 = 29;
 const CREATE: i16 = 30;
 const DELETE: i16 = 31;
 
-/// One request of version 1 on a connection of its own; the answer's body.
-fn ask(broker: &str, api: i16, body: &[u8]) -> Vec<u8> {
+/// One request on a connection of its own; the answer's body.
+pub(crate) fn ask(broker: &str, api: i16, version: i16, body: &[u8]) -> Vec<u8> {
     let mut request = Vec::new();
     request.extend(api.to_be_bytes());
-    request.extend(1_i16.to_be_bytes());
+    request.extend(version.to_be_bytes());
     request.extend(0_i32.to_be_bytes());
     request.extend(text("it"));
     request.extend(body);
@@ -134,7 +135,7 @@ fn list(permissions: &[Permission], user: &str) -> Vec<u8> {
     bytes
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(crate) fn text(text: &str) -> Vec<u8> {
     let size = i16::try_from(text.len()).expect("a short text");
     [&size.to_be_bytes()[..], text.as_bytes()].concat()
 }

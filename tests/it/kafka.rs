@@ -420,10 +420,14 @@ impl Kafka {
 
     /// A producer with a transaction that no broker ends in a test's time.
     fn in_transaction(&self, id: &str) -> BaseProducer {
+        self.in_transaction_for(id, Duration::from_secs(600))
+    }
+
+    fn in_transaction_for(&self, id: &str, timeout: Duration) -> BaseProducer {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.broker)
             .set("transactional.id", id)
-            .set("transaction.timeout.ms", "600000")
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .create()
             .expect("a producer");
         producer
@@ -454,7 +458,18 @@ impl Kafka {
         partition: i32,
         values: &[&str],
     ) -> OpenTransaction {
-        let producer = self.in_transaction(&format!("{topic}-open"));
+        self.open_records_for(topic, partition, values, Duration::from_secs(600))
+    }
+
+    /// The same, of a transaction that the broker is to abort after `timeout`.
+    pub(crate) fn open_records_for(
+        &self,
+        topic: &str,
+        partition: i32,
+        values: &[&str],
+        timeout: Duration,
+    ) -> OpenTransaction {
+        let producer = self.in_transaction_for(&format!("{topic}-open"), timeout);
         for value in values {
             let record = BaseRecord::<[u8], str>::to(topic).partition(partition);
             producer

@@ -47,6 +47,7 @@ mod outages;
 mod overload;
 mod poison;
 mod process;
+mod quota;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;
@@ -55,6 +56,7 @@ mod request;
 mod secure;
 mod secure_ops;
 mod sizes;
+mod stalls;
 mod supersede;
 mod traffic;
 mod world;

@@ -134,7 +134,7 @@ impl Secured {
         permission
     }
 
-    fn allow(&self, permissions: &[Permission]) {
+    pub(crate) fn allow(&self, permissions: &[Permission]) {
         grant(&self.broker.address, USER, permissions);
     }
 }

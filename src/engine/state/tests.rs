@@ -164,3 +164,29 @@ fn lag_is_by_topic_and_as_old_as_the_oldest() {
     state.committed(Vec::new(), std::iter::once(&ticket));
     assert_eq!(lag(&state), Lag { records: 4, age });
 }
+
+#[test]
+fn lag_of_a_partition_that_gave_nothing_yet_counts_from_when_it_began() {
+    let (mut state, partition) = state();
+    let lag = |state: &State, end: i64, now: EpochMs| {
+        let ends = HashMap::from([(partition.clone(), end)]);
+        state.gauges(&ends, now).lag["requests"].age
+    };
+    let read = |state: &mut State, end: i64, second: i64| {
+        let ends = HashMap::from([(partition.clone(), end)]);
+        state.note_ends(&ends, EpochMs(NOW.0 + second * 1_000));
+    };
+    read(&mut state, 0, 0);
+    assert_eq!(lag(&state, 0, NOW), Duration::ZERO, "nothing is there");
+    read(&mut state, 3, 10);
+    read(&mut state, 5, 13);
+    let now = EpochMs(NOW.0 + 70_000);
+    assert_eq!(lag(&state, 5, now), Duration::from_secs(60));
+    let time = EpochMs(NOW.0 + 65_000);
+    assert!(state.deliver(&partition, 4, Some(time), now).is_some());
+    assert_eq!(
+        lag(&state, 5, now),
+        Duration::from_secs(5),
+        "by the record's time"
+    );
+}

@@ -51,6 +51,8 @@ pub(in crate::engine) fn settings(only_sms_topic: Option<&str>) -> Settings {
         only_sms_topic: only_sms_topic.map(str::to_owned),
         poison_share: 50,
         poison_window: Duration::from_secs(60),
+        stall_after: Duration::from_secs(10),
+        longest_transaction: Duration::from_secs(900),
         batch: 10,
         linger: Duration::ZERO,
         drain: Duration::ZERO,
