@@ -11,6 +11,8 @@
 //! place in the window from its admission until then. Each assignment of a partition has an
 //! [`Epoch`]; what belongs to an older one is dropped, because the next owner handles it.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -18,7 +20,6 @@ use std::time::Duration;
 
 use super::lanes::{LaneId, Lanes, Offer};
 use super::offsets::{Delivery, Tracker};
-use super::progress_watch::PartitionProgress;
 use super::record::{Origin, Request};
 use super::retry::Parked;
 use super::tag::{Fill, Tag};
@@ -570,31 +571,6 @@ impl State {
             .filter_map(|partition| self.assigned.remove(partition))
             .map(|assigned| assigned.skipped)
             .sum()
-    }
-
-    /// Notes the last stable offsets that were read.
-    pub fn note_ends(&mut self, ends: &HashMap<Partition, i64>, now: EpochMs) {
-        for (partition, assigned) in &mut self.assigned {
-            let next = assigned.tracker.next();
-            let behind = ends.get(partition).is_some_and(|end| *end > next);
-            let since = assigned.behind_since.unwrap_or(now);
-            assigned.behind_since = behind.then_some(since);
-        }
-    }
-
-    /// How far each partition is that is not about to be given back; `ends` are the last stable offsets where
-    /// they are known.
-    #[must_use]
-    pub fn progress(&self, ends: &HashMap<Partition, i64>) -> Vec<PartitionProgress> {
-        let staying = self.assigned.iter().filter(|(_, one)| !one.leaving);
-        let progress = staying.map(|(partition, assigned)| PartitionProgress {
-            partition: partition.clone(),
-            epoch: assigned.epoch,
-            next: assigned.tracker.next(),
-            end: ends.get(partition).copied(),
-            held: assigned.held,
-        });
-        progress.collect()
     }
 
     /// Every assigned partition.
