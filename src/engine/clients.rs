@@ -224,7 +224,7 @@ impl Connection {
             // failures that are longer ago than this.
             .set("reconnect.backoff.max.ms", "500");
         let mut config = self.with_operator_properties(config);
-        // Says each break of a connection, see `breaks`; in ordinary operation it is a line or two a transaction.
+        // Says each break of a connection, see `breaks`; in ordinary operation it is four lines a transaction.
         let debug = config
             .get("debug")
             .map_or_else(String::new, |set| format!("{set},"));
