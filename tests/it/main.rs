@@ -31,6 +31,7 @@ mod kafka;
 mod leaks;
 mod limits;
 mod management;
+mod memory;
 mod offsets;
 mod ops_check;
 mod ops_dlq;
