@@ -8,6 +8,7 @@
 //! ```
 
 mod bounded;
+pub mod budgets;
 pub mod cli;
 pub mod clock;
 pub mod config;

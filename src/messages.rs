@@ -218,6 +218,12 @@ impl TextSet {
         self.templates.iter().all(Option::is_none)
     }
 
+    /// The bytes of all texts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.templates.iter().flatten().map(|text| text.len()).sum()
+    }
+
     /// Keeps a text, where this service uses its code.
     pub(crate) fn put(&mut self, code: &str, text: &str) {
         if let Some(known) = TextCode::ALL

@@ -94,6 +94,7 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
             lane: engine.lane,
             jobs: (engine.window * engine.jobs_share as usize / 100).max(1),
             parked: config.retry.parked,
+            waiting_bytes: config.retry.waiting_bytes,
             lifetime: config.request.lifetime,
         },
         reading: Reading {

@@ -74,6 +74,21 @@ impl Role {
     }
 }
 
+impl Role {
+    /// Whether whole requests are written to it, with headers of ours.
+    fn takes_copies(self) -> bool {
+        match self {
+            Self::Jobs | Self::Retry | Self::DeadLetters => true,
+            Self::Requests
+            | Self::Accepted
+            | Self::Outcomes
+            | Self::JobLog
+            | Self::Sms
+            | Self::Email => false,
+        }
+    }
+}
+
 /// Who creates a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,6 +172,15 @@ impl TopicSpec {
         let brokers = i32::try_from(brokers.max(1)).unwrap_or(i32::MAX);
         Self {
             replication: self.replication.min(brokers),
+            ..self.clone()
+        }
+    }
+
+    /// The same topic, for copies of requests of so many bytes.
+    fn at_least(&self, request: u32) -> Self {
+        let copy = request.saturating_add(DEAD_LETTER_HEADROOM);
+        Self {
+            max_message_bytes: self.max_message_bytes.max(copy),
             ..self.clone()
         }
     }
@@ -290,7 +314,8 @@ pub enum Difference {
     },
 }
 
-/// Compares each wanted topic with what was found under its name. Cap the specs first
+/// Compares each wanted topic with what was found under its name. One that is missing, and is for copies of requests,
+/// is wanted large enough for those that the request topic takes already. Cap the specs first
 /// ([`TopicSpec::on`]): three copies are not to be had from one broker.
 #[must_use]
 pub fn plan(wanted: &[(String, TopicSpec)], found: &HashMap<String, Found>) -> Vec<Item> {
@@ -301,12 +326,27 @@ pub fn plan(wanted: &[(String, TopicSpec)], found: &HashMap<String, Found>) -> V
             some => State::Differs(some),
         },
     };
+    let requests = wanted
+        .iter()
+        .filter(|(_, spec)| spec.role == Role::Requests);
+    let largest = requests.filter_map(|(name, _)| found.get(name)?.number("max.message.bytes"));
+    let largest = largest.max().and_then(|bytes| u32::try_from(bytes).ok());
+    let created = |spec: &TopicSpec| match largest {
+        Some(bytes) if spec.role.takes_copies() => spec.at_least(bytes),
+        Some(_) | None => spec.clone(),
+    };
     wanted
         .iter()
-        .map(|(name, spec)| Item {
-            name: name.clone(),
-            spec: spec.clone(),
-            state: state(name, spec),
+        .map(|(name, spec)| {
+            let state = state(name, spec);
+            Item {
+                name: name.clone(),
+                spec: match state {
+                    State::Missing => created(spec),
+                    State::Fine | State::Differs(_) => spec.clone(),
+                },
+                state,
+            }
         })
         .collect()
 }
@@ -584,6 +624,24 @@ mod tests {
     }
 
     #[test]
+    fn what_copies_of_requests_go_to_is_created_for_those_that_there_are() {
+        let names = ["requests", "retry", "outcomes"];
+        let roles = [Role::Requests, Role::Retry, Role::Outcomes];
+        let wanted = names.into_iter().zip(roles);
+        let wanted: Vec<_> = wanted
+            .map(|(name, role)| (name.to_owned(), spec(role)))
+            .collect();
+        let sizes = |found: &HashMap<String, Found>| -> Vec<u32> {
+            let items = plan(&wanted, found).into_iter();
+            items.map(|item| item.spec.max_message_bytes).collect()
+        };
+        assert_eq!(sizes(&HashMap::new()), [131_072, 196_608, 65_536]);
+        let large = found_with("max.message.bytes", "1048588");
+        let with_requests = HashMap::from([("requests".to_owned(), large)]);
+        assert_eq!(sizes(&with_requests), [131_072, 1_114_124, 65_536]);
+    }
+
+    #[test]
     fn only_the_sms_and_email_topics_are_the_platforms() {
         for spec in catalog().unwrap() {
             let platform = matches!(spec.role, Role::Sms | Role::Email);
@@ -605,7 +663,7 @@ mod tests {
         let expected = [
             ("cleanup.policy", "delete"),
             ("retention.ms", "604800000"),
-            ("max.message.bytes", "1048588"),
+            ("max.message.bytes", "131072"),
             ("min.insync.replicas", "2"),
             ("message.timestamp.type", "CreateTime"),
             ("message.timestamp.before.max.ms", "604800000"),
@@ -655,7 +713,7 @@ mod tests {
 
     #[rstest]
     #[case("retention.ms", "86400000", Difference::Retention { found: DAY, wanted: 7 * DAY }, "kept for 1 day, not 7 days")]
-    #[case("max.message.bytes", "1000", Difference::MaxMessageBytes { found: 1000, wanted: 1_048_588 }, "records up to 1000 bytes, not 1048588")]
+    #[case("max.message.bytes", "1000", Difference::MaxMessageBytes { found: 1000, wanted: 131_072 }, "records up to 1000 bytes, not 131072")]
     #[case("cleanup.policy", "compact", Difference::Cleanup { found: "compact".to_owned(), wanted: Cleanup::Delete }, "cleanup compact, not delete")]
     #[case("cleanup.policy", "compact,delete", Difference::Cleanup { found: "compact,delete".to_owned(), wanted: Cleanup::Delete }, "cleanup compact,delete, not delete")]
     #[case("min.insync.replicas", "1", Difference::MinInsyncReplicas { found: 1, wanted: 2 }, "min.insync.replicas 1, not 2")]

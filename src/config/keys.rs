@@ -26,8 +26,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A service that is called more often at once is not called faster.
 const MOST_CALLS: i64 = 10_000;
-/// What fits on the topic of accepted requests with its headers, by Kafka's default.
-const LARGEST_BODY: i64 = 1_000_000;
+/// What fits on the topic of accepted requests, as we create it, with its headers.
+const LARGEST_BODY: i64 = 98_304;
+/// Bytes of a buffer: from a mebibyte on.
+const BUDGET: std::ops::RangeInclusive<i64> = 1 << 20..=1 << 32;
 /// Copies in a cache: about a kilobyte each.
 const MOST_ENTRIES: i64 = 1_000_000;
 
@@ -113,6 +115,7 @@ impl Retry {
         Self {
             delays: r.read("retry.delays", delays),
             parked: r.read("retry.parked", count(1..=100_000)),
+            waiting_bytes: r.read("retry.waiting_bytes", count(BUDGET)),
         }
     }
 }
@@ -151,6 +154,7 @@ impl Http {
             confirm_timeout: r.read("http.confirm_timeout", duration(MS..=MINUTE)),
             requests: r.read("http.requests", count(1..=1_000_000)),
             body_limit: r.read("http.body_limit", count(1_024..=LARGEST_BODY)),
+            body_bytes: r.read("http.body_bytes", count(BUDGET)),
             body_timeout: r.read("http.body_timeout", duration(MS..=MINUTE)),
             idle_timeout: r.read("http.idle_timeout", duration(MS..=HOUR)),
             connections: r.read("http.connections", count(1..=1_000_000)),
@@ -248,6 +252,7 @@ impl Texts {
             ttl: r.read("texts.ttl", duration(MS..=DAY)),
             empty_ttl: r.read("texts.empty_ttl", duration(MS..=DAY)),
             entries: r.read("texts.entries", count(1..=MOST_ENTRIES)),
+            bytes: r.read("texts.bytes", count(BUDGET)),
             on_outage: r.read("texts.on_outage", one_of(ON_OUTAGE)),
             pinned_locales: r.read("texts.pinned_locales", list(locale)),
         }
@@ -279,6 +284,7 @@ impl Rules {
             ttl: (ttl_seconds > 0).then(|| Duration::from_secs(ttl_seconds)),
             empty_ttl: r.read("rules.empty_ttl", duration(MS..=DAY)),
             entries: r.read("rules.entries", count(1..=MOST_ENTRIES)),
+            bytes: r.read("rules.bytes", count(BUDGET)),
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct Retry {
     pub delays: Vec<RetryDelay>,
     /// Waiting requests in memory for each partition.
     pub parked: usize,
+    /// Bytes of waiting requests in memory, over all partitions.
+    pub waiting_bytes: usize,
 }
 
 /// `[engine]`
@@ -160,6 +162,8 @@ pub struct Http {
     pub requests: usize,
     /// Largest body, in bytes.
     pub body_limit: usize,
+    /// Bytes of bodies in memory, of all requests together.
+    pub body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     /// How long headers may take, and a connection may be idle.
@@ -287,6 +291,8 @@ pub struct Texts {
     pub empty_ttl: Duration,
     /// Copies kept.
     pub entries: usize,
+    /// Bytes of copies kept.
+    pub bytes: usize,
     /// What an outage without a copy means.
     pub on_outage: OnOutage,
     /// Locales whose texts are never evicted; holds `localization.default_locale` always.
@@ -323,6 +329,8 @@ pub struct Rules {
     pub empty_ttl: Duration,
     /// Copies kept.
     pub entries: usize,
+    /// Bytes of copies kept.
+    pub bytes: usize,
 }
 
 /// `[services]`: what holds for every call.

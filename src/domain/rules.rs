@@ -111,6 +111,15 @@ impl NumberRules {
         self.rules.is_empty()
     }
 
+    /// About the bytes that they take: each pattern's text, and what it is compiled to.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const COMPILED: usize = 8 * 1024;
+        let patterns = self.rules.iter().map(|rule| &rule.pattern);
+        let patterns = patterns.chain([&self.default_pattern]);
+        patterns.map(|one| one.as_str().len() + COMPILED).sum()
+    }
+
     /// Checks a number against the rule for `country_code` (null or blank: none given), and says
     /// which country code the request has from here on.
     ///

@@ -40,6 +40,9 @@ use crate::clock::{Clock, EpochMs};
 /// From a failed refresh to the next: an outage is not made worse by those who have a copy.
 const REFRESH_PAUSE: Duration = Duration::from_secs(5);
 
+/// What a copy takes besides its value, about: its key, and its place.
+const COPY_BYTES: usize = 512;
+
 /// How long a kept copy is kept from newcomers though nobody asks for it.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -52,6 +55,10 @@ pub(super) struct Settings<V> {
     pub(super) empty_ttl: Duration,
     /// Kept copies, and passing ones again.
     pub(super) entries: usize,
+    /// Bytes of kept copies, and of passing ones again.
+    pub(super) bytes: usize,
+    /// About the bytes of an answer.
+    pub(super) size: fn(&V) -> usize,
     /// Whether an answer has no content.
     pub(super) is_empty: fn(&V) -> bool,
 }
@@ -101,6 +108,8 @@ impl<V: Send + Sync + 'static> Value for V {}
 struct State<K: Key, V: Value> {
     settings: Settings<V>,
     kept: HashMap<K, Copy<V>>,
+    /// Of all that are kept.
+    kept_bytes: usize,
     passing: Passing<K, Copy<V>>,
     flights: HashMap<K, Landing<V>>,
 }
@@ -142,12 +151,22 @@ enum Look<V> {
 
 impl<K: Key, V: Value> Cache<K, V> {
     pub(super) fn new(settings: Settings<V>, clock: Clock, background: Background) -> Self {
-        let most = u64::try_from(settings.entries).unwrap_or(u64::MAX);
+        // Each weighs as much as its share, or more: so both bounds hold.
+        let share = (settings.bytes / settings.entries).max(1);
+        let (most, size) = (settings.bytes as u64, settings.size);
+        let passing = Passing::builder()
+            .max_capacity(most)
+            .weigher(move |_, copy: &Copy<V>| {
+                let bytes = (size(&copy.value) + COPY_BYTES).max(share);
+                u32::try_from(bytes).unwrap_or(u32::MAX)
+            })
+            .build();
         Self {
             state: Arc::new(Mutex::new(State {
                 settings,
                 kept: HashMap::new(),
-                passing: Passing::new(most),
+                kept_bytes: 0,
+                passing,
                 flights: HashMap::new(),
             })),
             clock,
@@ -326,35 +345,51 @@ impl<K: Key, V: Value> State<K, V> {
             asked: now,
             rests_until: None,
         };
-        if good && self.make_room(&key, keep, now) {
+        self.unkeep(&key);
+        if good && self.make_room(&copy, now) {
             self.passing.invalidate(&key);
+            self.kept_bytes += self.bytes(&copy);
             self.kept.insert(key, copy);
         } else {
-            self.kept.remove(&key);
             self.passing.insert(key, copy);
         }
     }
 
-    /// Whether there is a place for a good copy, if need be another's.
-    fn make_room(&mut self, key: &K, keep: Keep, now: EpochMs) -> bool {
-        if self.kept.contains_key(key) || self.kept.len() < self.settings.entries {
-            return true;
+    fn bytes(&self, copy: &Copy<V>) -> usize {
+        (self.settings.size)(&copy.value) + COPY_BYTES
+    }
+
+    fn unkeep(&mut self, key: &K) -> Option<Copy<V>> {
+        let copy = self.kept.remove(key)?;
+        self.kept_bytes -= self.bytes(&copy);
+        Some(copy)
+    }
+
+    /// Whether there is a place for a good copy, if need be others'.
+    fn make_room(&mut self, new: &Copy<V>, now: EpochMs) -> bool {
+        let bytes = self.bytes(new);
+        if bytes > self.settings.bytes {
+            return false;
         }
         let yields = |copy: &Copy<V>| {
             let idle = copy.asked.age(now) >= IDLE;
-            idle || (keep == Keep::Pinned && copy.keep == Keep::Usual)
+            idle || (new.keep == Keep::Pinned && copy.keep == Keep::Usual)
         };
-        let longest_unasked = self
-            .kept
-            .iter()
-            .filter(|(_, copy)| yields(copy))
-            .min_by_key(|(_, copy)| copy.asked)
-            .map(|(key, _)| key.clone());
-        let Some(other) = longest_unasked else {
-            return false;
-        };
-        if let Some(copy) = self.kept.remove(&other) {
-            self.passing.insert(other, copy);
+        while self.kept.len() >= self.settings.entries
+            || self.kept_bytes + bytes > self.settings.bytes
+        {
+            let longest_unasked = self
+                .kept
+                .iter()
+                .filter(|(_, copy)| yields(copy))
+                .min_by_key(|(_, copy)| copy.asked)
+                .map(|(key, _)| key.clone());
+            let Some(other) = longest_unasked else {
+                return false;
+            };
+            if let Some(copy) = self.unkeep(&other) {
+                self.passing.insert(other, copy);
+            }
         }
         true
     }
@@ -401,11 +436,17 @@ mod tests {
         }
 
         fn with_ttl(entries: usize, ttl: Option<Duration>) -> Self {
+            Self::bounded(entries, 1_000_000, ttl)
+        }
+
+        fn bounded(entries: usize, bytes: usize, ttl: Option<Duration>) -> Self {
             let clock = Clock::fixed(START);
             let settings = Settings {
                 ttl,
                 empty_ttl: EMPTY_TTL,
                 entries,
+                bytes,
+                size: String::len,
                 is_empty: String::is_empty,
             };
             Self {
@@ -490,6 +531,29 @@ mod tests {
         assert_eq!(world.ask(1, Ok("b")).await, good("a"));
         world.settle().await;
         assert_eq!(world.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn copies_are_kept_within_their_bytes() {
+        const TEXT: &str = "a text of thirty-two characters.";
+        let most = 3 * (TEXT.len() + COPY_BYTES);
+        let world = World::bounded(1_000, most, Some(TTL));
+        for key in 0..100 {
+            assert_eq!(world.ask(key, Ok(TEXT)).await, good(TEXT));
+        }
+        let state = world.cache.state.lock();
+        assert_eq!((state.kept.len(), state.kept_bytes), (3, most));
+        state.passing.run_pending_tasks();
+        let passing = state.passing.weighted_size();
+        assert!(passing <= most as u64, "{passing} bytes of {most}");
+    }
+
+    #[tokio::test]
+    async fn a_copy_larger_than_all_bytes_serves_once_and_is_not_kept() {
+        let world = World::bounded(10, COPY_BYTES, Some(TTL));
+        assert_eq!(world.ask(1, Ok("large")).await, good("large"));
+        let state = world.cache.state.lock();
+        assert_eq!((state.kept.len(), state.kept_bytes), (0, 0));
     }
 
     #[tokio::test]

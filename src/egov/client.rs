@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, Response};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -33,6 +34,12 @@ const IDLE: Duration = Duration::from_secs(15);
 /// A service that is well has answered by then; nor does it take half of its time.
 const WELL: Duration = Duration::from_millis(500);
 
+/// An answer over this is long: texts and rules may be, and those of egov-user and egov-otp are a few kilobytes.
+pub(crate) const LONG_ANSWER: usize = 64 * 1024;
+
+/// Long answers that are read at once; the others wait, within their calls' time.
+pub(crate) const LONG_ANSWERS: usize = 8;
+
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TENANT_ID: HeaderName = HeaderName::from_static("tenantid");
@@ -50,6 +57,7 @@ pub(super) struct Client {
     pub(super) metrics: Metrics,
     repeats: Repeats,
     body_limit: usize,
+    long_answers: Arc<Semaphore>,
     outage_messages: Arc<[String]>,
 }
 
@@ -134,6 +142,7 @@ impl Client {
             metrics,
             repeats: Repeats::new(&config.services),
             body_limit: config.services.body_limit,
+            long_answers: Arc::new(Semaphore::new(LONG_ANSWERS)),
             outage_messages: config.services.outage_messages.clone().into(),
         })
     }
@@ -344,7 +353,11 @@ impl Endpoint {
     async fn reply(&self, answer: Response, until: Instant) -> Result<Reply, Lost> {
         let status = answer.status().as_u16();
         let retry_after = text_of(&answer, RETRY_AFTER);
-        let body = timeout_at(until, read(answer, self.client.body_limit)).await;
+        let body = timeout_at(
+            until,
+            read(answer, self.client.body_limit, &self.client.long_answers),
+        )
+        .await;
         Ok(Reply {
             status,
             retry_after,
@@ -398,7 +411,9 @@ fn verdict<T>(judged: &Result<T, Failure>) -> Verdict {
     }
 }
 
-async fn read(mut answer: Response, limit: usize) -> Result<Bytes, Lost> {
+/// The whole body. A long one is read when one of `long_answers` is free: there may be as many answers at once as
+/// there are calls.
+async fn read(mut answer: Response, limit: usize, long_answers: &Semaphore) -> Result<Bytes, Lost> {
     let mut next = async || answer.chunk().await.map_err(|_| Lost::CutOff);
     // Most answers are one chunk, and need no copy.
     let Some(first) = next().await? else {
@@ -409,9 +424,14 @@ async fn read(mut answer: Response, limit: usize) -> Result<Bytes, Lost> {
     };
     let mut body = BytesMut::from(first);
     let mut chunk = Some(second);
+    let mut turn = None;
     while let Some(bytes) = chunk {
         if body.len() + bytes.len() > limit {
             return Err(Lost::TooLarge);
+        }
+        if body.len() + bytes.len() > LONG_ANSWER && turn.is_none() {
+            // It is never closed.
+            turn = long_answers.acquire().await.ok();
         }
         body.extend_from_slice(&bytes);
         chunk = next().await?;

@@ -38,6 +38,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use client::BuildError;
+pub(crate) use client::{LONG_ANSWER, LONG_ANSWERS};
 pub use schedule::{AtFloor, Load, Queue};
 pub use texts::TextsFor;
 

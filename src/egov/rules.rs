@@ -16,7 +16,7 @@ pub(super) enum Rules {
     /// No egov-mdms: the same rules for everybody.
     BuiltIn(Arc<NumberRules>),
     /// Asked for, state by state.
-    Asked(Asked),
+    Asked(Box<Asked>),
 }
 
 #[derive(Debug)]
@@ -53,9 +53,11 @@ impl Rules {
             ttl: rules.ttl,
             empty_ttl: rules.empty_ttl,
             entries: rules.entries,
+            bytes: rules.bytes,
+            size: NumberRules::bytes,
             is_empty: NumberRules::is_empty,
         };
-        Ok(Self::Asked(Asked {
+        Ok(Self::Asked(Box::new(Asked {
             endpoint,
             cache: Cache::new(settings, clock, background),
             tenancy: config.tenancy.clone(),
@@ -64,7 +66,7 @@ impl Rules {
                 master: mdms.master.clone(),
                 default_pattern: rules.default_pattern.clone(),
             }),
-        }))
+        })))
     }
 
     pub(super) fn endpoint(&self) -> Option<&Endpoint> {

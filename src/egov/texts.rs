@@ -56,6 +56,8 @@ impl Texts {
                     ttl: Some(texts.ttl),
                     empty_ttl: texts.empty_ttl,
                     entries: texts.entries,
+                    bytes: texts.bytes,
+                    size: TextSet::bytes,
                     is_empty: TextSet::is_empty,
                 };
                 Some(Asked {

@@ -26,6 +26,14 @@ const MAX_POLL_INTERVAL_MS: u64 = 120_000;
 
 /// Breaks of connections that are remembered between two looks: one is as much as many.
 const MAX_BREAKS: usize = 64;
+/// Less than the smallest of our topics takes: what one of them refuses is a record, and not a batch.
+pub(crate) const BATCH_BYTES: u32 = 60_000;
+
+/// Bytes that a producer of ours has in its queue; a call waits while it is full.
+pub(crate) const PRODUCER_QUEUE: usize = 16 << 20;
+
+/// Bytes that the consumer has in its queue, and as many may be in one answer of a broker.
+pub(crate) const CONSUMER_QUEUE: usize = 16 << 20;
 
 /// How to reach Kafka, and as whom.
 #[derive(Debug, Clone)]
@@ -121,7 +129,10 @@ impl Connection {
             .set("fetch.wait.max.ms", "100")
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
             .set("queued.min.messages", "500")
-            .set("queued.max.messages.kbytes", "16384")
+            .set(
+                "queued.max.messages.kbytes",
+                (CONSUMER_QUEUE / 1024).to_string(),
+            )
             // And in one answer, per partition, compressed: small JSON records grow tenfold, and
             // each takes as much again in the queue. A larger batch still comes, alone.
             .set("max.partition.fetch.bytes", "32768");
@@ -203,6 +214,13 @@ impl Connection {
             .set("message.timeout.ms", &timeout)
             // The dead-letter topic takes a little more than the request topic, and so must we.
             .set("message.max.bytes", largest_record.to_string())
+            // A batch counts before it is compressed, and a record that is larger goes alone.
+            .set("batch.size", BATCH_BYTES.to_string())
+            // By default a gibibyte. The largest record must fit.
+            .set(
+                "queue.buffering.max.kbytes",
+                (PRODUCER_QUEUE.max(2 * largest_record) / 1024).to_string(),
+            )
             // What is delivered says so by no longer being in flight.
             .set("delivery.report.only.error", "true")
             // The committer batches. This is for the library, which else sends the first of a batch

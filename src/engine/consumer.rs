@@ -132,6 +132,7 @@ impl<H: Handler> Intake<H> {
     fn poll_batch(&self, room: usize) {
         let core = &self.dispatcher.core;
         let mut batch = Vec::new();
+        let mut bytes = core.lock().state.room_bytes();
         let mut wait = POLL;
         while batch.len() < room.min(BATCH) {
             match self.consumer.poll(wait) {
@@ -139,8 +140,13 @@ impl<H: Handler> Intake<H> {
                     core.reachability.found();
                     // Before the next poll: a rebalance or a look at the position happens there.
                     if let Some(epoch) = self.deliver(&message) {
-                        batch.push((own(&message), epoch));
+                        let record = own(&message);
+                        bytes = bytes.saturating_sub(record.size());
+                        batch.push((record, epoch));
                     } else if self.set_back_refused() {
+                        break;
+                    }
+                    if bytes == 0 {
                         break;
                     }
                     wait = Duration::ZERO;

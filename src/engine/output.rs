@@ -211,11 +211,18 @@ impl Writer {
         push(&mut headers, headers::DLQ_GROUP, &self.group);
         push(&mut headers, headers::DLQ_DELIVERY_COUNT, attempts(request));
         push(&mut headers, headers::DLQ_MESSAGE, sentence(failure));
-        let Record { key, value, .. } = request.record.clone();
+        let Record { key, value, .. } = &request.record;
+        // One that was compressed may be a hundred megabytes: it is not copied first.
+        let large = value
+            .as_ref()
+            .filter(|value| value.len() > self.dead_letter_limit);
+        if let Some(value) = large {
+            push_digest(&mut headers, value);
+        }
         let mut letter = Outgoing {
             topic: Arc::clone(&self.dead_letters),
-            key,
-            value,
+            key: key.clone(),
+            value: if large.is_none() { value.clone() } else { None },
             headers,
         };
         if letter.size() > self.dead_letter_limit {
@@ -381,16 +388,16 @@ fn push_failure(
     push(headers, headers::FAILED, now.0);
 }
 
+fn push_digest(to: &mut Vec<Header>, value: &[u8]) {
+    push(to, headers::VALUE_SIZE, value.len());
+    push(to, headers::VALUE_SHA256, hex(&Sha256::digest(value)));
+}
+
 /// Replaces what is too large to copy by what finds it again: first the value, by its size and
 /// hash (its position is in the headers already), then foreign headers, then the key.
 fn shorten(letter: &mut Outgoing, limit: usize) {
     if let Some(value) = letter.value.take() {
-        push(&mut letter.headers, headers::VALUE_SIZE, value.len());
-        push(
-            &mut letter.headers,
-            headers::VALUE_SHA256,
-            hex(&Sha256::digest(&value)),
-        );
+        push_digest(&mut letter.headers, &value);
     }
     if letter.size() > limit {
         letter

@@ -101,14 +101,14 @@ impl Record {
             .filter(|number| *number >= 0)
     }
 
-    /// Bytes that it holds, headers included.
+    /// Bytes that it holds, headers included, each with its place in memory: there may be 100,000 empty ones.
     #[must_use]
     pub fn size(&self) -> usize {
         let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let headers: usize = self
             .headers
             .iter()
-            .map(|header| header.name.len() + part(&header.value) + 8)
+            .map(|header| header.name.len() + part(&header.value) + size_of::<Header>())
             .sum();
         part(&self.key) + part(&self.value) + headers
     }

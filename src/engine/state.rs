@@ -18,6 +18,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::gauges::{Gauges, Lag};
 use super::lanes::{LaneId, Lanes, Offer};
 use super::offsets::{Delivery, Tracker};
 use super::record::{Origin, Request};
@@ -25,9 +26,14 @@ use super::retry::Parked;
 use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
 
+mod gauges;
+
 /// The part of the jobs in hand that are begun: live requests, whenever they come, and by whichever door, are to
 /// find a processor that is free.
 const BEGUN: usize = 16;
+
+/// What a request takes in memory besides its record, about: what was read of it, and its place.
+pub const TICKET_BYTES: usize = 1_024;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +61,9 @@ pub struct Bounds {
     pub jobs: usize,
     /// Parked retries, per partition.
     pub parked: usize,
+    /// Bytes of waiting retries, over all partitions of retry topics: each has an equal share, so that none waits
+    /// for another's.
+    pub waiting_bytes: usize,
     /// Records that are older and were there before us are skipped.
     pub lifetime: Duration,
 }
@@ -77,6 +86,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// What it takes while it waits as a retry.
+    fn waiting_bytes(&self) -> usize {
+        self.bytes + TICKET_BYTES
+    }
+
     /// The partition it came from.
     #[must_use]
     pub fn partition(&self) -> Partition {
@@ -118,6 +132,8 @@ struct Assigned {
     /// Requests being handled, or finished and not committed.
     open: usize,
     parked: usize,
+    /// Bytes of the retries of it that wait until they are due, or for a place after that.
+    waiting_bytes: usize,
     /// Not read from until half of a budget of its own is free again.
     held: bool,
     /// Being revoked: nothing new is taken from it.
@@ -146,32 +162,6 @@ impl Window {
             self.bytes += ticket.bytes;
         }
     }
-}
-
-/// What there is to say about the state in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gauges {
-    /// Requests in the window.
-    pub window_requests: usize,
-    /// Bytes in the window.
-    pub window_bytes: usize,
-    /// Retries that wait until they are due, or for a place after that.
-    pub parked: usize,
-    /// Partitions that are consumed.
-    pub partitions: usize,
-    /// Old records passed over since the start.
-    pub skipped: u64,
-    /// By topic.
-    pub lag: BTreeMap<Arc<str>, Lag>,
-}
-
-/// What is not finished of a topic's partitions that are ours.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Records, where they lie ahead offsets.
-    pub records: u64,
-    /// The age of the oldest by its record time; zero where it is not known.
-    pub age: Duration,
 }
 
 /// The engine's state.
@@ -225,6 +215,7 @@ impl State {
             tracker,
             open: 0,
             parked: 0,
+            waiting_bytes: 0,
             held: false,
             leaving: self.stopping,
             skipped: 0,
@@ -245,6 +236,20 @@ impl State {
         } else {
             self.bounds.window.saturating_sub(self.window.requests)
         }
+    }
+
+    /// How many bytes of records may be polled in one go; the record that reaches it is the last.
+    #[must_use]
+    pub fn room_bytes(&self) -> usize {
+        let in_flight = self.bounds.window_bytes.saturating_sub(self.window.bytes);
+        in_flight.min(self.waiting_share() / 4)
+    }
+
+    /// The bytes of waiting retries that each partition of a retry topic may have in memory.
+    fn waiting_share(&self) -> usize {
+        let assigned = self.assigned.values();
+        let retries = assigned.filter(|one| matches!(one.origin, Origin::Retry(_)));
+        self.bounds.waiting_bytes / retries.count().max(1)
     }
 
     /// Notes that a record was delivered. `Some`: it is to be handled.
@@ -308,6 +313,7 @@ impl State {
         *self.ends.entry(second(ends_by)).or_default() += 1;
         if let Some(due) = due.filter(|due| *due > now) {
             assigned.parked += 1;
+            assigned.waiting_bytes += ticket.waiting_bytes();
             self.parked.park(due, ticket);
             return Admission::Waits;
         }
@@ -329,6 +335,7 @@ impl State {
             let Some(ticket) = self.due.pop_front() else {
                 break;
             };
+            self.waits_no_more(&ticket);
             admissions.push(self.enter(ticket));
         }
         while let Some(ticket) = self.next_job() {
@@ -374,6 +381,7 @@ impl State {
             }
             let due = take_out(&mut self.due, retried);
             for next in parked.into_iter().chain(due) {
+                self.waits_no_more(&next);
                 self.window.take(&next);
                 taken.push(next);
             }
@@ -492,6 +500,8 @@ impl State {
 
     /// The partitions to stop reading from (`true`) and to go on with (`false`), since the last call.
     pub fn holds(&mut self) -> Vec<(Partition, bool)> {
+        // What is polled in one go, a quarter, fits on top.
+        let waiting_bytes = self.waiting_share() / 4 * 3;
         let (bounds, jobs) = (&self.bounds, self.jobs.len());
         let mut changes = Vec::new();
         for (partition, assigned) in &mut self.assigned {
@@ -505,6 +515,8 @@ impl State {
             };
             let hold = !assigned.tracker.has_room(fill)
                 || assigned.parked > share(bounds.parked)
+                // One alone passes, however large it is.
+                || assigned.waiting_bytes > share(waiting_bytes)
                 || (assigned.origin == Origin::Jobs && jobs > share(bounds.jobs));
             if hold != assigned.held {
                 assigned.held = hold;
@@ -532,6 +544,7 @@ impl State {
             if let Some(assigned) = self.assigned.get_mut(partition) {
                 assigned.leaving = true;
                 assigned.parked = 0;
+                assigned.waiting_bytes = 0;
                 epochs.push(assigned.epoch);
             }
         }
@@ -611,6 +624,7 @@ impl State {
             window_requests: self.window.requests,
             window_bytes: self.window.bytes,
             parked: self.parked.len() + self.due.len(),
+            waiting_bytes: self.assigned.values().map(|one| one.waiting_bytes).sum(),
             partitions: self.assigned.len(),
             skipped: self.skipped,
             lag,
@@ -668,6 +682,13 @@ impl State {
             .jobs
             .saturating_sub(usize::from(ticket.origin == Origin::Jobs));
         self.settle(ticket);
+    }
+
+    /// A retry that waited gets its place in the window.
+    fn waits_no_more(&mut self, ticket: &Ticket) {
+        if let Some(assigned) = self.current(ticket) {
+            assigned.waiting_bytes -= ticket.waiting_bytes();
+        }
     }
 
     /// The ticket is no longer in hand.

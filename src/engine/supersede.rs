@@ -259,6 +259,7 @@ pub(super) mod tests {
             lane: 100,
             jobs: 100,
             parked: 100,
+            waiting_bytes: 1_000_000,
             lifetime: LIFETIME,
         }
     }

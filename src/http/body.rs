@@ -1,4 +1,4 @@
-//! Reading a request: what it says it is, then its body, within a size and a time.
+//! Reading a request: what it says it is, then its body, within a size, a time, and the room that there is.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mime::Mime;
 
 use super::answer::Answer;
+use super::room::{Room, Seat};
 
 /// The bounds of a body.
 #[derive(Debug, Clone, Copy)]
@@ -20,24 +21,48 @@ pub(super) struct Bounds {
     pub(super) time: Duration,
 }
 
-/// The whole body of a request that says it is JSON.
-pub(super) async fn read(headers: &HeaderMap, body: Body, bounds: Bounds) -> Result<Bytes, Answer> {
+/// The whole body of a request that says it is JSON, and its room: none of it is read before it has that.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    bounds: Bounds,
+    room: &Room,
+) -> Result<(Bytes, Seat), Answer> {
     if !is_json(headers) || is_compressed(headers) {
         return Err(Answer::WrongType);
     }
     // Said before any of it is read, where its length is known.
-    let announced = body.size_hint().lower();
-    if usize::try_from(announced).map_or(true, |bytes| bytes > bounds.size) {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bounds.size {
         return Err(Answer::TooLarge);
     }
-    let whole = Limited::new(body, bounds.size).collect();
+    let is_exact = body.size_hint().exact().is_some();
+    let most = if is_exact { announced } else { bounds.size };
+    let mut seat = room.take(most).ok_or(Answer::Busy)?;
+    let whole = collect(Limited::new(body, bounds.size), announced);
     match tokio::time::timeout(bounds.time, whole).await {
-        // A copy: what arrived shares the connection's buffer, which else is held, and another made.
-        Ok(Ok(whole)) => Ok(Bytes::copy_from_slice(&whole.to_bytes())),
+        Ok(Ok(whole)) => {
+            seat.shrink_to(whole.len());
+            Ok((whole, seat))
+        }
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::TooLarge),
         Ok(Err(_)) => Err(Answer::CutOff),
         Err(_) => Err(Answer::Slow),
     }
+}
+
+/// A copy, piece by piece: what arrives shares the connection's buffer, which else is held, and another made.
+async fn collect(
+    mut body: Limited<Body>,
+    announced: usize,
+) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    let mut whole = Vec::with_capacity(announced);
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame?.data_ref() {
+            whole.extend_from_slice(data);
+        }
+    }
+    Ok(whole.into())
 }
 
 /// `application/json` and `application/*+json`, in UTF-8.

@@ -1,9 +1,9 @@
 //! One request, from its body to its answer.
 //!
 //! ```text
-//! decode ─▶ room? ─▶ handler, within the budget ─┬─ published ───────────┐
-//!                                                ├─ unavailable, or late ─┴▶ the door's committer ─▶ 201, 503
-//!                                                └─ rejected, limited, refused ─▶ 400, 429, 502
+//! decode ─▶ handler, within the budget ─┬─ published ───────────┐
+//!                                       ├─ unavailable, or late ─┴▶ the door's committer ─▶ 201, 503
+//!                                       └─ rejected, limited, refused ─▶ 400, 429, 502
 //! ```
 
 use std::net::IpAddr;
@@ -14,12 +14,12 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answer;
 use super::head;
+use super::room::{Room, Seat};
 use crate::clock::Clock;
 use crate::config::{Config, HttpAnswers};
 use crate::domain::request::Submission;
@@ -51,7 +51,7 @@ pub(super) struct Flow<H> {
     clients: Option<Clients>,
     budget: Duration,
     confirm_timeout: Duration,
-    places: Arc<Semaphore>,
+    pub(super) room: Room,
     /// Requests under way: a client that hangs up cancels nothing.
     tasks: TaskTracker,
     /// The waits for what became of results that were unconfirmed: they go on after the requests, until
@@ -75,6 +75,7 @@ impl<H: Handler> Flow<H> {
             outbox,
             keys,
             clock,
+            room: Room::new(settings, metrics.clone()),
             metrics,
             lifetime: config.request.lifetime,
             answers: settings.answers,
@@ -82,7 +83,6 @@ impl<H: Handler> Flow<H> {
             clients: Clients::of(config),
             budget: settings.budget,
             confirm_timeout: settings.confirm_timeout,
-            places: Arc::new(Semaphore::new(settings.requests)),
             tasks: TaskTracker::new(),
             unconfirmed,
         }
@@ -94,6 +94,7 @@ impl<H: Handler> Flow<H> {
         peer: IpAddr,
         headers: HeaderMap,
         body: Bytes,
+        seat: Seat,
     ) -> Answer {
         let Ok(submission) = Submission::decode(Some(&body)) else {
             return Answer::Unreadable;
@@ -102,15 +103,12 @@ impl<H: Handler> Flow<H> {
             Ok(key) => key,
             Err(answer) => return answer,
         };
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Answer::Busy;
-        };
         let visit = self.visit(peer, &headers, body, submission);
         // They hold the connection's buffer, and there may be long to wait.
         drop(headers);
         let tasks = self.tasks.clone();
         let task = tasks.spawn(async move {
-            let _held = (place, self.metrics.http_request());
+            let _held = (seat, self.metrics.http_request());
             match key {
                 Some(key) => self.serve_once(&key, visit).await,
                 None => self.serve(visit, None).await,

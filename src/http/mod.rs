@@ -2,8 +2,8 @@
 //! the charts' probe.
 //!
 //! ```text
-//! connection ─▶ head ─▶ body ─▶ flow ─▶ answer
-//!  server        axum    body    flow    answer
+//! connection ─▶ head ─▶ room? ─▶ body ─▶ flow ─▶ answer
+//!  server        axum    room     body    flow    answer
 //! ```
 //!
 //! The guarantee: 201 says that the messages, or the request itself for the stream to carry on with,
@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
 use self::flow::Flow;
+pub(crate) use self::server::CONNECTION_BYTES;
 use self::server::Peer;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,6 +41,7 @@ mod answer;
 mod body;
 mod flow;
 mod head;
+mod room;
 mod server;
 
 /// The door, ready to be served.
@@ -99,8 +101,8 @@ fn router<H: Handler>(
                      Extension(Peer(peer)): Extension<Peer>,
                      request: Request<Body>| async move {
         let (Parts { headers, .. }, body) = request.into_parts();
-        match body::read(&headers, body, bounds).await {
-            Ok(body) => flow.answer(peer, headers, body).await,
+        match body::read(&headers, body, bounds, &flow.room).await {
+            Ok((body, seat)) => flow.answer(peer, headers, body, seat).await,
             Err(answer) => answer,
         }
     };

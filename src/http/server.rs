@@ -19,8 +19,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The longest head of a request, in bytes: gateways add tokens of a few kilobytes.
-const LARGEST_HEAD: usize = 32 * 1024;
+/// The longest head of a request, in bytes: gateways add tokens of a few kilobytes. A connection's buffer grows up to
+/// this, and there are many.
+const LARGEST_HEAD: usize = 16 * 1024;
+
+/// What a connection may take, in bytes: its buffer, and its state.
+pub(crate) const CONNECTION_BYTES: usize = LARGEST_HEAD + 12 * 1024;
 
 /// After an error that is not one connection's fault, such as no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -7,6 +7,13 @@ use crate::bounded::Bounded;
 use crate::clock::EpochMs;
 use crate::outcome::Limit;
 
+/// What an entry of `limits.entries` may take in all tables together, in bytes: about 650 as measured for the keys and
+/// verdicts, and the charges.
+pub(crate) const ENTRY_BYTES: usize = 650 + 6 * CHARGES_PER_KEY * 2 * size_of::<EpochMs>();
+
+/// Charges in memory for each key that is, on average; most keys have one or two.
+pub(crate) const CHARGES_PER_KEY: usize = 8;
+
 /// What a request comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -65,7 +72,7 @@ impl Memory {
     pub(crate) fn new(rules: &[Rule], entries: usize) -> Self {
         Self {
             rules: rules.to_vec(),
-            charges: rules.iter().map(|_| Bounded::new(entries)).collect(),
+            charges: rules.iter().map(|_| table(entries)).collect(),
             verdicts: Bounded::new(entries),
         }
     }
@@ -140,7 +147,8 @@ impl Memory {
             let mut charges = table.remove(key).unwrap_or_default();
             charges.add(rule, received, now);
             let last = charges.last().unwrap_or(received);
-            table.put(key, last.plus(rule.kept()), charges);
+            let (until, weight) = (last.plus(rule.kept()), charges.len());
+            table.put_weighing(key, until, charges, weight);
         }
         self.verdicts.forget_old(now);
         // It is handled again within its lifetime; its dead letter may come later, and give it back.
@@ -152,6 +160,11 @@ impl Memory {
         };
         self.verdicts.put(subject.source, until, kept);
     }
+}
+
+/// One limit's. A key that is charged often takes more than others: all of them together have a bound, too.
+fn table(entries: usize) -> Bounded<Charges> {
+    Bounded::weighing(entries, entries.saturating_mul(CHARGES_PER_KEY))
 }
 
 /// Of several limits, what they come to together.
@@ -312,6 +325,25 @@ mod tests {
             charge(&mut memory, 5, &[3], 5).verdict,
             refused(Limit::Number, 33)
         );
+    }
+
+    #[test]
+    fn keys_that_are_charged_often_make_room_by_forgetting_keys() {
+        let mut memory = Memory::new(&[rule(Limit::Tenant, false, 1_000, 1_000_000)], 10);
+        let mut source = 0;
+        for key in 1..=4 {
+            for at in 0..CHARGES_PER_KEY as i64 * 3 {
+                source += 1;
+                charge(&mut memory, source, &[key], key as i64 * 1_000 + at);
+            }
+        }
+        // Of 4 times 24 charges, 80 have room.
+        assert!(memory.charges[0].get(2).is_none(), "the first is forgotten");
+        let left: usize = (3..=5)
+            .filter_map(|key| memory.charges[0].get(key))
+            .map(Charges::len)
+            .sum();
+        assert_eq!(left, 3 * 24);
     }
 
     /// All there ever was, and every window looked at.

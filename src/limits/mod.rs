@@ -43,6 +43,7 @@ use crate::outcome::{Limit, Limited};
 use crate::store::Store;
 
 pub use self::client::{Client, Clients};
+pub(crate) use self::memory::ENTRY_BYTES;
 pub use self::shared::{Shown, clear, show};
 
 /// What names a request whenever it is handled again.

@@ -89,6 +89,11 @@ impl Charges {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The last one.
     pub(crate) fn last(&self) -> Option<EpochMs> {
         self.0.last().copied()

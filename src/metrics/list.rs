@@ -66,6 +66,8 @@ metrics! {
         "HTTP requests that went on the topic of accepted requests";
     HTTP_OPEN: Gauge "user_otp_http_requests_in_progress" []
         "HTTP requests that were read and are not answered";
+    HTTP_BODIES: Gauge "user_otp_http_body_bytes" []
+        "Bytes reserved for the bodies of HTTP requests; http.body_bytes bounds them";
     LIMITS: Counter "user_otp_limits_reached" ["limit", "effect"]
         "Requests over a sending limit: refused, or only counted (shadowed)";
     CALLS: Counter "user_otp_service_calls" ["service", "result"]
@@ -100,6 +102,8 @@ metrics! {
         "Bytes of the records in hand";
     PARKED: Gauge "user_otp_retries_parked" []
         "Retries in memory that wait until they are due";
+    WAITING_BYTES: Gauge "user_otp_retries_waiting_bytes" []
+        "Bytes of retries in memory that wait until they are due; retry.waiting_bytes bounds them";
     LATENESS: Histogram "user_otp_retry_lateness_seconds" []
         "From the moment a retry was due to the start of its handling";
     TRANSACTIONS: Counter "user_otp_transactions" ["door", "end"]

@@ -84,6 +84,28 @@ impl Drop for InProgress {
     }
 }
 
+/// Bytes that are held, until this is dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    gauge: Gauge,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    /// Only so many are held now.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.gauge.dec_by(whole(surplus));
+        self.bytes -= surplus;
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.gauge.dec_by(whole(self.bytes));
+    }
+}
+
 /// What is read when metrics are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
@@ -140,6 +162,7 @@ struct Inner {
     http_answers: Family<One, Counter>,
     handed_over: Counter,
     http_open: Gauge,
+    http_bodies: Gauge,
     limits: Family<Two, Counter>,
     calls: Family<Two, Counter>,
     call_time: Times<One>,
@@ -157,6 +180,7 @@ struct Inner {
     window: Gauge,
     window_bytes: Gauge,
     parked: Gauge,
+    waiting_bytes: Gauge,
     lateness: Histogram,
     transactions: Family<Two, Counter>,
     transaction_time: Times<One>,
@@ -193,6 +217,7 @@ impl Default for Metrics {
             http_answers: register(r, list::HTTP_ANSWERS, Family::default()),
             handed_over: register(r, list::HANDED_OVER, Counter::default()),
             http_open: register(r, list::HTTP_OPEN, Gauge::default()),
+            http_bodies: register(r, list::HTTP_BODIES, Gauge::default()),
             limits: register(r, list::LIMITS, Family::default()),
             calls: register(r, list::CALLS, Family::default()),
             call_time: register(
@@ -214,6 +239,7 @@ impl Default for Metrics {
             window: register(r, list::WINDOW, Gauge::default()),
             window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
             parked: register(r, list::PARKED, Gauge::default()),
+            waiting_bytes: register(r, list::WAITING_BYTES, Gauge::default()),
             lateness: register(r, list::LATENESS, times()),
             transactions: register(r, list::TRANSACTIONS, Family::default()),
             transaction_time: register(
@@ -359,6 +385,14 @@ impl Metrics {
         InProgress(self.0.http_open.clone())
     }
 
+    /// So many bytes are reserved for an HTTP request's body, until this is dropped.
+    #[must_use]
+    pub fn http_body(&self, bytes: usize) -> HeldBytes {
+        let gauge = self.0.http_bodies.clone();
+        gauge.inc_by(whole(bytes));
+        HeldBytes { gauge, bytes }
+    }
+
     /// What a service's calls are recorded by.
     #[must_use]
     pub fn calls(&self, service: Service) -> Calls {
@@ -480,6 +514,7 @@ impl Inner {
         self.window.set(whole(engine.window_requests));
         self.window_bytes.set(whole(engine.window_bytes));
         self.parked.set(whole(engine.parked));
+        self.waiting_bytes.set(whole(engine.waiting_bytes));
         self.skipped
             .inner()
             .store(engine.skipped, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budgets::Budgets;
 use crate::cli::{EXIT_CUT_SHORT, EXIT_SECOND_SIGNAL};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -304,6 +305,12 @@ fn introduce(config: &Config) {
         mdms = config.mdms.url.is_some(),
         central_instance = config.tenancy.central_instance,
         "each request ends once: published, rejected, limited, or dead-lettered"
+    );
+    let budgets = Budgets::of(config);
+    tracing::info!(
+        sum_mib = budgets.sum().div_ceil(1 << 20),
+        parts = %budgets,
+        "memory budgets; one compressed batch comes on top"
     );
     tracing::info!(
         "consumers of the SMS and email topics need isolation.level=read_committed; others may also see messages of \

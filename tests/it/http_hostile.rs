@@ -243,7 +243,11 @@ fn ten_thousand_idle_connections_leave_the_others_alone() {
     let (_, allowed) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, allowed, allowed).expect("what is allowed");
     let idle = allowed.saturating_sub(OTHERS).min(10_000);
-    let world = World::with(Setup::default().set("HTTP__IDLE_TIMEOUT", "10m"));
+    let world = World::with(
+        Setup::default()
+            .set("HTTP__IDLE_TIMEOUT", "10m")
+            .set("HTTP__CONNECTIONS", "20000"),
+    );
     let process = world.start("a");
     let port = process.http_port();
     let before = open_files(&process);

@@ -34,6 +34,7 @@ mod late_packets;
 mod leaks;
 mod limits;
 mod management;
+mod memory;
 mod offset_gaps;
 mod offsets;
 mod ops_check;

@@ -70,6 +70,10 @@ fn a_dead_letter_too_large_to_copy_says_what_it_was_and_where_it_is() {
         request_topic: vec![("max.message.bytes", "4000000")],
         ..Setup::default()
     });
+    let default = [("max.message.bytes", "1048588")];
+    world
+        .kafka
+        .create_topic(&world.topics.dead_letters, 1, &default);
     let mut process = world.start("a");
     // More than the dead-letter topic takes, which is known at the start ...
     let (asked, letter) = junk(&world, "large", 2_000_000);

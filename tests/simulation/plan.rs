@@ -77,6 +77,7 @@ pub(crate) fn bounds(random: &mut Random) -> Bounds {
         lane: random.between(2, 6) as usize,
         jobs: random.between(1, 8) as usize,
         parked: random.between(1, 10) as usize,
+        waiting_bytes: *random.pick(&[1, 30_000, 1_000_000]),
         lifetime: LIFETIME,
     }
 }

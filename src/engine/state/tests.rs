@@ -10,6 +10,7 @@ fn bounds() -> Bounds {
         lane: 10,
         jobs: 10,
         parked: 10,
+        waiting_bytes: 1_000_000,
         lifetime: Duration::from_secs(300),
     }
 }
@@ -105,6 +106,100 @@ fn a_retry_topic_is_held_while_too_many_wait_and_read_again_when_half_are_gone()
         let change = change.map(|hold| (partition.clone(), hold));
         assert_eq!(state.holds(), Vec::from_iter(change), "after {offset}");
     }
+}
+
+/// A retry of this size, delivered at `time`.
+fn retry(state: &mut State, partition: &Partition, offset: i64, time: EpochMs, size: usize) {
+    let epoch = state.deliver(partition, offset, Some(time), time);
+    let mut record = request(partition, offset, time, Origin::Requests).record;
+    record.value = Some(vec![b' '; size]);
+    let reading = Reading {
+        lifetime: Duration::from_secs(300),
+        accepted: "accepted".into(),
+    };
+    let request = Request::read(record, Origin::Retry(RETRY_DELAY), time, &reading);
+    state.admit(request, epoch.expect("ours"), time);
+}
+
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// Two partitions of a retry topic, and 40,000 bytes of waiting retries.
+fn with_retries() -> (State, [Partition; 2]) {
+    let mut state = State::new(Bounds {
+        window_bytes: 1_000_000,
+        waiting_bytes: 40_000,
+        ..bounds()
+    });
+    let partitions = [0, 1].map(|number| Partition {
+        topic: "retry.5s".into(),
+        number,
+    });
+    for partition in &partitions {
+        let origin = Origin::Retry(RETRY_DELAY);
+        state.assign(partition.clone(), origin, Tracker::foreign(0, 0));
+    }
+    (state, partitions)
+}
+
+fn waiting_bytes(state: &State) -> usize {
+    state.gauges(&HashMap::new(), NOW).waiting_bytes
+}
+
+#[test]
+fn a_retry_topic_is_held_at_its_share_of_bytes_and_the_others_go_on() {
+    let (mut state, [first, second]) = with_retries();
+    // Three quarters of 20,000; a quarter is for what is polled in one go.
+    assert_eq!(state.room_bytes(), 5_000);
+    for offset in 0..5 {
+        assert_eq!(state.holds(), [], "{offset} wait");
+        retry(&mut state, &first, offset, NOW, 2_000);
+    }
+    assert_eq!(waiting_bytes(&state), 5 * (2_000 + TICKET_BYTES));
+    assert_eq!(state.holds(), [(first.clone(), true)]);
+    assert_eq!(state.readable(), [second]);
+    // Due, they wait no more, and it is read again from the half on.
+    assert_eq!(state.take_due(NOW.plus(RETRY_DELAY)).len(), 5);
+    assert_eq!(waiting_bytes(&state), 0);
+    assert_eq!(state.holds(), [(first, false)]);
+}
+
+#[test]
+fn a_retry_larger_than_its_share_passes_alone() {
+    let (mut state, [first, _]) = with_retries();
+    assert_eq!(state.holds(), []);
+    retry(&mut state, &first, 0, NOW, 100_000);
+    assert_eq!(state.holds(), [(first.clone(), true)]);
+    assert_eq!(state.take_due(NOW.plus(RETRY_DELAY)).len(), 1);
+    assert_eq!(state.holds(), [(first, false)]);
+}
+
+#[test]
+fn bytes_of_retries_that_are_due_count_until_they_have_a_place() {
+    let (mut state, [first, _]) = with_retries();
+    for offset in 0..12 {
+        retry(&mut state, &first, offset, NOW, 100);
+    }
+    let all = waiting_bytes(&state);
+    assert_eq!(
+        state.take_due(NOW.plus(RETRY_DELAY)).len(),
+        10,
+        "the window"
+    );
+    assert_eq!(waiting_bytes(&state), all / 12 * 2);
+    state.begin_revoke(std::slice::from_ref(&first));
+    assert_eq!(waiting_bytes(&state), 0);
+}
+
+#[test]
+fn a_record_of_empty_headers_counts_what_they_take() {
+    let (_, partition) = state();
+    let mut record = request(&partition, 0, NOW, Origin::Requests).record;
+    let header = crate::engine::record::Header {
+        name: String::new(),
+        value: None,
+    };
+    record.headers = vec![header; 100_000];
+    assert!(record.size() >= 100_000 * size_of::<crate::engine::record::Header>());
 }
 
 #[test]

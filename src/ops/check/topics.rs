@@ -19,6 +19,9 @@ pub(super) enum Creation {
     Forbidden,
 }
 
+/// To how many times its size a gzip batch may grow; nothing in the library limits it.
+const GZIP_RATIO: u64 = 1_032;
+
 /// What a verdict needs to know besides the topic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Surroundings<'a> {
@@ -38,7 +41,12 @@ pub(super) fn judge(
     let mut item = match &topic.state {
         State::Missing => missing(topic, around),
         State::Fine if !readable => Item::warning(Area::Topics, name, shape(topic, found)),
-        State::Fine => Item::ok(Area::Topics, name, settings(topic, found)),
+        State::Fine => bombs(
+            topic,
+            found,
+            Item::ok(Area::Topics, name, settings(topic, found)),
+            around,
+        ),
         State::Differs(differences) => differs(topic, differences, around),
     };
     if !readable {
@@ -47,6 +55,30 @@ pub(super) fn judge(
         item = item.fix(around.account.grant(&["DescribeConfigs"], &on));
     }
     item
+}
+
+/// What one compressed batch may cost on a topic that others write to, where it takes more than it would if we had
+/// created it: advice, since its producers may need that.
+fn bombs(
+    topic: &topics::Item,
+    found: Option<&Found>,
+    mut item: Item,
+    around: &Surroundings<'_>,
+) -> Item {
+    let wanted = u64::from(topic.spec.max_message_bytes);
+    let largest =
+        found.and_then(|found| found.configs.get("max.message.bytes")?.parse::<u64>().ok());
+    let Some(largest) =
+        largest.filter(|bytes| topic.spec.role == Role::Requests && *bytes > wanted)
+    else {
+        return item;
+    };
+    let mib = largest.saturating_mul(GZIP_RATIO) >> 20;
+    item.detail += &format!(
+        "; one gzip batch of that may take {mib} MiB of memory: allow {wanted} if its producers' batches fit"
+    );
+    let setting = format!("max.message.bytes={wanted}");
+    item.fix(alter(around.account.brokers, &topic.name, &setting))
 }
 
 /// One that we may not look at: of the platform's topics only this check would.
@@ -253,7 +285,7 @@ mod tests {
     fn what_is_as_it_should_be_needs_nothing() {
         let item = judged(Role::Requests, Some(&found(Role::Requests, &[])), &AROUND);
         assert_eq!((item.verdict, item.fix.len()), (Verdict::Ok, 0), "{item:?}");
-        let said = "8 partitions, copies: 3, kept for 7 days, records up to 1048588 bytes";
+        let said = "8 partitions, copies: 3, kept for 7 days, records up to 131072 bytes";
         assert_eq!(item.detail, said);
     }
 
@@ -277,6 +309,21 @@ mod tests {
         let command = "kafka-configs.sh --bootstrap-server kafka:9092 --alter --entity-type topics --entity-name \
                        a.topic --add-config ";
         assert_eq!(item.fix, [format!("{command}{fix}")]);
+    }
+
+    #[test]
+    fn a_request_topic_that_takes_large_batches_is_fine_and_gets_advice() {
+        let kafkas_own = ("max.message.bytes", "1048588");
+        let item = judged(
+            Role::Requests,
+            Some(&found(Role::Requests, &[kafkas_own])),
+            &AROUND,
+        );
+        assert_eq!(item.verdict, Verdict::Ok);
+        assert!(item.detail.contains("may take 1032 MiB"), "{item:?}");
+        assert!(item.fix[0].ends_with("max.message.bytes=131072"));
+        let ours = found(Role::Retry, &[("max.message.bytes", "5000000")]);
+        assert_eq!(judged(Role::Retry, Some(&ours), &AROUND).fix, [""; 0]);
     }
 
     #[rstest]
