@@ -13,6 +13,8 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::refused::{self, Line};
+use super::vitals::Vitals;
 use crate::config::KafkaProperties;
 
 /// A vanished instance's open transaction holds back its partitions' new owner, and every
@@ -82,10 +84,23 @@ impl Connection {
     }
 
     fn with_operator_properties(&self, mut config: ClientConfig) -> ClientConfig {
+        // What we read of the library's log, and what the operator wants to see.
+        let ours = config.get("debug").map(str::to_owned);
         for (name, value) in self.properties.iter() {
             config.set(name, value);
         }
+        if let Some(debug) = ours {
+            config.set("debug", debug);
+        }
         config
+    }
+
+    /// The library's debug contexts: those of ours, and the operator's.
+    fn debug(&self, ours: &str) -> String {
+        match self.properties.get("debug") {
+            Some(theirs) => format!("{ours},{theirs}"),
+            None => ours.to_owned(),
+        }
     }
 
     /// For admin and metadata calls.
@@ -111,6 +126,9 @@ impl Connection {
             // A partition that is read from again after a pause waits until the fetch that is under way ends: with
             // the default of half a second, jobs stood still for as long after each pause.
             .set("fetch.wait.max.ms", "100")
+            // Whether it is in the group, and why it is not, is told in the log alone: see `refused`. A few lines a second.
+            .set("debug", self.debug("cgrp"))
+            .set_log_level(RDKafkaLogLevel::Debug)
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
             .set("queued.min.messages", "500")
             .set("queued.max.messages.kbytes", "16384")
@@ -221,6 +239,9 @@ impl Connection {
     ///
     /// The property's name and its problem, never its value.
     pub fn check_properties(&self) -> Result<(), (String, &'static str)> {
+        if let Some(problem) = self.mechanism_problem() {
+            return Err(("sasl.mechanism".to_owned(), problem));
+        }
         for config in [self.consumer(), self.producer("any", 1_000_000)] {
             if let Err(error) = config.create_native_config() {
                 let KafkaError::ClientConfig(kind, _, property, _) = error else {
@@ -236,6 +257,25 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Why we cannot log in by the mechanism that is set. The library would try for ever with one that needs a token.
+    fn mechanism_problem(&self) -> Option<&'static str> {
+        let get = |name| self.properties.get(name);
+        let protocol = get("security.protocol")?.to_ascii_lowercase();
+        if !protocol.starts_with("sasl") {
+            return None;
+        }
+        let mechanism = get("sasl.mechanism").or_else(|| get("sasl.mechanisms"));
+        let unsecured = get("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");
+        match mechanism.unwrap_or("GSSAPI") {
+            // It is the library's default.
+            "GSSAPI" => Some("GSSAPI is not built in: use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"),
+            "OAUTHBEARER" if !unsecured => {
+                Some("OAUTHBEARER is not built in: use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -299,14 +339,16 @@ pub(crate) struct Deliveries {
     /// Topics that may not be written to.
     forbidden: Mutex<Vec<String>>,
     reachability: Arc<Reachability>,
+    vitals: Arc<Vitals>,
 }
 
 impl Deliveries {
-    pub(crate) fn new(reachability: Arc<Reachability>) -> Self {
+    pub(crate) fn new(reachability: Arc<Reachability>, vitals: Arc<Vitals>) -> Self {
         Self {
             failed: Mutex::default(),
             forbidden: Mutex::default(),
             reachability,
+            vitals,
         }
     }
 
@@ -327,6 +369,9 @@ impl ClientContext for Deliveries {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
         if let Some(topic) = forbidden_topic(facility, line) {
             self.forbidden.lock().push(topic.to_owned());
+        }
+        if let Some(Line::NoCoordinator(code)) = refused::read_line(facility, line) {
+            self.vitals.producer.note(code);
         }
         log_line(facility, line);
     }

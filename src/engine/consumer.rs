@@ -19,6 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::core::Core;
 use super::dispatch::Dispatcher;
 use super::record::{Header, Position, Record, Request};
+use super::refused::{self, Line, Refused};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
@@ -63,6 +64,10 @@ impl<H: Handler> Intake<H> {
         let mut all_paused = false;
         while !core.is_ending() {
             core.vitals.polled();
+            if let Some((code, _)) = self.consumer.client().fatal_error() {
+                core.consumer_died(code);
+                break;
+            }
             self.take_answers();
             if core.out_of_range.swap(false, Ordering::Relaxed) {
                 self.start_anew();
@@ -310,8 +315,24 @@ impl<H: Handler> Intake<H> {
 }
 
 impl Core {
+    /// librdkafka gave the consumer up: it will never be in the group again.
+    fn consumer_died(&self, code: RDKafkaErrorCode) {
+        let named = refused::name_of(code);
+        let mut why = refused::sentence(Refused::Consumer, &named);
+        let properties = &self.settings.connection.properties;
+        if let Some(id) = properties.get("group.instance.id") {
+            why = format!("{why} (group.instance.id {id})");
+        }
+        self.vitals.left();
+        self.fail(EngineError::ConsumerDied(why));
+    }
+
     /// What a consumer error means; librdkafka reports most of them to the client, not to a poll.
     fn heard(&self, error: &KafkaError, reason: &str) {
+        let joining = |code| refused::joining(code, reason);
+        if let Some(code) = error.rdkafka_error_code().and_then(joining) {
+            return self.vitals.consumer.note(&code);
+        }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 self.out_of_range.store(true, Ordering::Relaxed);
@@ -547,6 +568,14 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+        let vitals = &self.core.vitals;
+        match refused::read_line(facility, line) {
+            Some(Line::NoCoordinator(code)) => vitals.consumer.note(code),
+            Some(Line::Coordinator) => vitals.consumer.coordinator_found(),
+            Some(Line::Steady) => vitals.steady(),
+            Some(Line::Joining) => vitals.joining(),
+            None => {}
+        }
         clients::log_line(facility, line);
     }
 
