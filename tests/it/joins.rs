@@ -9,7 +9,6 @@ use crate::broker::Broker;
 use crate::command::run;
 use crate::kafka::{wait_for, wait_until};
 use crate::process::Process;
-use crate::request::Request;
 use crate::traffic::{Traffic, wait_for_progress};
 use crate::world::{Setup, World};
 
@@ -184,42 +183,4 @@ fn a_protocol_that_the_brokers_do_not_have_ends_the_process() {
     });
     let said = fails_under_the_newer_protocol(&world, &[]);
     assert!(said.contains("group.protocol=consumer"), "{said}");
-}
-
-/// The brokers refuse the metadata of every commit: no error that health would name, and none that passes.
-const NO_METADATA: &str = "offset.metadata.max.bytes=1";
-
-#[test]
-fn an_instance_that_commits_no_result_any_more_is_restarted_once() {
-    const LIMIT: Duration = Duration::from_secs(5);
-    let broker = Broker::start();
-    let world = World::with(
-        Setup {
-            broker: Some(broker.address.clone()),
-            ..Setup::default()
-        }
-        .set("MANAGEMENT__COMMITS_STALLED_AFTER", "5s"),
-    );
-    world.egov.everyone(true);
-    let mut process = world.start("a");
-    world.request(&Request::login("9876523001").id("before"));
-    assert_eq!(world.wait_for_outcome("before").summary(), "published");
-    broker.stop();
-    broker.start_again_with(&[NO_METADATA]);
-    world.request(&Request::login("9876523002").id("stuck"));
-    wait_until("it is to be restarted", || {
-        process.get("/health/live").0 == 503
-    });
-    let (_, page) = process.get("/health/live");
-    assert!(page.contains("no transaction"), "{page}");
-    process.kill();
-
-    let process = world.spawn("a");
-    wait_until("it listens", || process.management_port().is_some());
-    wait_until("it is not ready", || process.get("/health/ready").0 == 503);
-    let since = Instant::now();
-    wait_until("it stays alive", || {
-        assert_eq!(process.get("/health/live").0, 200);
-        since.elapsed() >= 4 * LIMIT
-    });
 }
