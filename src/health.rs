@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceState>,
     /// Whether the SMS and the email topic are there; none where each tenant has its own.
     pub senders: Option<Senders>,
+    /// Why the brokers refuse the consumer, and what to do.
+    pub consumer_refusal: Option<String>,
     /// Topics that take no records now.
     pub refusing: Vec<Refusing>,
     /// Topics much of whose input cannot be read.
@@ -70,7 +72,7 @@ pub struct Engine {
 }
 
 /// A producer's signs of life.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Producer {
     /// Whose it is.
     pub name: &'static str,
@@ -78,6 +80,10 @@ pub struct Producer {
     pub call_age: Option<Duration>,
     /// For how long there has been something to commit that is not, over all attempts.
     pub unconfirmed_for: Option<Duration>,
+    /// Whether transactions with results have failed for too long, though brokers answer.
+    pub stalled: bool,
+    /// Why the brokers refuse it, and what to do.
+    pub refusal: Option<String>,
 }
 
 /// Whether any engine of the group is alive.
@@ -186,9 +192,14 @@ pub fn live(snapshot: &Snapshot) -> Report {
         checks.push(check("requests", stuck.then_some((Status::Down, reason))));
     }
     checks.extend(snapshot.producers.iter().map(|producer| {
-        let hung = at_least(producer.call_age, HUNG);
-        let reason = "a call to Kafka does not return";
-        check(producer.name, hung.then_some((Status::Down, reason)))
+        let reason = if at_least(producer.call_age, HUNG) {
+            Some("a call to Kafka does not return")
+        } else if producer.stalled {
+            Some("results wait, and no transaction goes through, though brokers answer")
+        } else {
+            None
+        };
+        check(producer.name, reason.map(|reason| (Status::Down, reason)))
     }));
     Report::of(checks)
 }
@@ -198,11 +209,12 @@ pub fn live(snapshot: &Snapshot) -> Report {
 pub fn ready(snapshot: &Snapshot) -> Report {
     let mut checks = Vec::new();
     let troubles = &snapshot.consumer_troubles;
+    let refusal = snapshot.consumer_refusal.as_deref();
     checks.extend(
         snapshot
             .engine
             .as_ref()
-            .map(|engine| consumer(engine, troubles)),
+            .map(|engine| consumer(engine, troubles, refusal)),
     );
     checks.extend(snapshot.group.map(group));
     checks.extend(snapshot.producers.iter().map(producer));
@@ -237,13 +249,13 @@ fn told(name: &'static str, trouble: Option<(Status, Cow<'static, str>)>) -> Che
     }
 }
 
-fn consumer(engine: &Engine, troubles: &[Trouble]) -> Check {
+fn consumer(engine: &Engine, troubles: &[Trouble], refusal: Option<&str>) -> Check {
     let (status, state) = if !engine.joined {
         (Status::Down, Some("not a member of the consumer group"))
     } else if engine.pending > 0 {
         let reason = "where a partition starts is not known yet";
         (Status::Down, Some(reason))
-    } else if troubles.is_empty() {
+    } else if troubles.is_empty() && refusal.is_none() {
         (Status::Up, None)
     } else {
         (Status::Degraded, None)
@@ -251,8 +263,10 @@ fn consumer(engine: &Engine, troubles: &[Trouble]) -> Check {
     let shown = troubles.iter().take(SHOWN_TROUBLES).map(|one| &*one.text);
     let more = troubles.len().saturating_sub(SHOWN_TROUBLES);
     let more = (more > 0).then(|| format!("and {more} more"));
+    let refusal = refusal.map(|refusal| format!("the brokers refuse it: {refusal}"));
     let reasons: Vec<_> = state
         .into_iter()
+        .chain(refusal.as_deref())
         .chain(shown)
         .chain(more.as_deref())
         .collect();
@@ -261,6 +275,19 @@ fn consumer(engine: &Engine, troubles: &[Trouble]) -> Check {
         "kafka-consumer",
         (status != Status::Up).then_some((status, reason)),
     )
+}
+
+/// The same with the brokers' reason, which alone is no better than less than there should be.
+fn refused(
+    name: &'static str,
+    trouble: Option<(Status, &'static str)>,
+    refusal: Option<&str>,
+) -> Check {
+    let Some(refusal) = refusal else {
+        return check(name, trouble);
+    };
+    let (status, reason) = trouble.unwrap_or((Status::Degraded, "the brokers refuse it"));
+    told(name, Some((status, format!("{reason}: {refusal}").into())))
 }
 
 fn group(group: Group) -> Check {
@@ -275,10 +302,8 @@ fn group(group: Group) -> Check {
 
 fn producer(producer: &Producer) -> Check {
     let late = at_least(producer.unconfirmed_for.max(producer.call_age), UNCONFIRMED);
-    check(
-        producer.name,
-        late.then_some((Status::Down, "Kafka does not confirm")),
-    )
+    let trouble = late.then_some((Status::Down, "Kafka does not confirm"));
+    refused(producer.name, trouble, producer.refusal.as_deref())
 }
 
 fn senders(there: Senders) -> [Check; 2] {
@@ -373,6 +398,8 @@ mod tests {
             name,
             call_age: Some(seconds * SECOND),
             unconfirmed_for: None,
+            stalled: false,
+            refusal: None,
         }
     }
 
@@ -385,6 +412,12 @@ mod tests {
             producers: vec![producer],
             ..well()
         }
+    }
+
+    fn producer_is(change: impl FnOnce(&mut Producer)) -> Snapshot {
+        let mut snapshot = well();
+        change(&mut snapshot.producers[0]);
+        snapshot
     }
 
     fn service_with(last: Result<(), Code>) -> ServiceState {
@@ -466,6 +499,14 @@ mod tests {
         Some(("http-producer", "a call to Kafka does not return"))
     )]
     #[case::unconfirmed(unconfirmed(600), None)]
+    #[case::refused(producer_is(|one| one.refusal = Some("INVALID: fix it".into())), None)]
+    #[case::commits_stalled(
+        producer_is(|one| one.stalled = true),
+        Some((
+            "kafka-producer",
+            "results wait, and no transaction goes through, though brokers answer"
+        ))
+    )]
     #[case::a_little_overdue(engine(|one| one.overdue = Some(59 * SECOND)), None)]
     #[case::stuck(
         engine(|one| one.overdue = Some(60 * SECOND)),
@@ -508,6 +549,27 @@ mod tests {
         engine(|one| one.joined = false),
         Status::Down,
         Some(("kafka-consumer", "not a member of the consumer group"))
+    )]
+    #[case::not_joined_for_a_reason(
+        Snapshot {
+            consumer_refusal: Some("INVALID_GROUP_ID: fix it".into()),
+            ..engine(|one| one.joined = false)
+        },
+        Status::Down,
+        Some((
+            "kafka-consumer",
+            "not a member of the consumer group: INVALID_GROUP_ID: fix it"
+        ))
+    )]
+    #[case::refused_and_still_a_member(
+        Snapshot { consumer_refusal: Some("INVALID_GROUP_ID: fix it".into()), ..well() },
+        Status::Degraded,
+        Some(("kafka-consumer", "the brokers refuse it: INVALID_GROUP_ID: fix it"))
+    )]
+    #[case::producer_is_refused(
+        producer_is(|one| one.refusal = Some("NOT_ENOUGH_REPLICAS: fix it".into())),
+        Status::Degraded,
+        Some(("kafka-producer", "the brokers refuse it: NOT_ENOUGH_REPLICAS: fix it"))
     )]
     #[case::a_start_is_pending(
         engine(|one| one.pending = 1),

@@ -30,6 +30,7 @@ pub mod notification;
 pub mod ops;
 pub mod outcome;
 pub mod service;
+pub mod standstill;
 pub mod store;
 pub mod telemetry;
 pub mod topics;

@@ -121,6 +121,8 @@ impl Management {
                     name,
                     call_age: vitals.call_age(),
                     unconfirmed_for: vitals.unconfirmed_for(),
+                    stalled: vitals.are_commits_stalled(),
+                    refusal: vitals.producer_refusal(),
                 })
                 .collect(),
             services: self.services.states(),
@@ -128,6 +130,7 @@ impl Management {
                 sms: self.topics.contains(sms),
                 email: self.topics.contains(email),
             }),
+            consumer_refusal: engine.and_then(|engine| engine.vitals().consumer_refusal()),
             refusing: self.refusing(),
             floods: engine.map_or_else(Vec::new, Observer::floods),
             consumer_troubles: engine.map_or_else(Vec::new, Observer::consumer_troubles),

@@ -29,6 +29,7 @@ use crate::known_topics::KnownTopics;
 use crate::limits::{self, Limits};
 use crate::management::{GroupWatch, Management};
 use crate::metrics::Metrics;
+use crate::standstill::Standstill;
 use crate::store::Store;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
@@ -305,12 +306,15 @@ pub async fn start(
     let engine = config.engine.enabled.then(|| (settings, handler.clone()));
     let runtime = Handle::current();
     let (known, measured) = (topics.clone(), metrics.clone());
+    let deadline = Instant::now() + patience;
     let started = tokio::task::spawn_blocking(move || {
         let door = door
             .map(|settings| Door::start(settings, clock.clone(), measured.clone(), patience))
             .transpose()?;
         let engine = engine
             .map(|(settings, handler)| {
+                // The other door has had its part of the time.
+                let patience = deadline.saturating_duration_since(Instant::now());
                 Engine::start(
                     settings, handler, known, clock, measured, &runtime, patience,
                 )
@@ -332,12 +336,33 @@ pub async fn start(
     })
 }
 
+/// How often the watchdog looks.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Ends the process when a producer call hangs though Kafka `answers`: librdkafka's look-up of a
 /// coordinator may never return when its broker dies. The next process takes the open transaction
 /// over. While no broker answers a new process could do no more than wait, and this one waits as well.
-pub fn watch(vitals: Vec<Arc<Vitals>>, answers: impl FnMut() -> bool + Send + 'static) {
+///
+/// Transactions that have failed for as long as `stalled_after`, though Kafka answers, are told to health.
+pub fn watch(
+    vitals: Vec<Arc<Vitals>>,
+    stalled_after: Duration,
+    mut answers: impl FnMut() -> bool + Send + 'static,
+) {
     let watchdog = move || {
-        wait_for_a_hang(&vitals, HUNG, answers);
+        let mut watched: Vec<_> = vitals
+            .into_iter()
+            .map(|one| Watched::new(one, stalled_after))
+            .collect();
+        let hangs = |watched: &mut Vec<Watched>, answers: &mut dyn FnMut() -> bool| {
+            watched.iter_mut().any(|one| one.tick(answers))
+        };
+        while !hangs(&mut watched, &mut answers) {
+            let since = Instant::now();
+            std::thread::park_timeout(TICK);
+            let stood = since.elapsed().saturating_sub(2 * TICK);
+            watched.iter().for_each(|one| one.vitals.stood_still(stood));
+        }
         tracing::error!(limit = ?HUNG, "a call to Kafka does not return; ending, to be started again");
         std::process::exit(crate::cli::EXIT_WATCHDOG);
     };
@@ -350,21 +375,32 @@ pub fn watch(vitals: Vec<Arc<Vitals>>, answers: impl FnMut() -> bool + Send + 's
     }
 }
 
-/// Returns when a call has been under way for longer than `limit`, all of it with a Kafka that
-/// `answers`, and never else. Kafka is asked once half of it is over.
-fn wait_for_a_hang(vitals: &[Arc<Vitals>], limit: Duration, mut answers: impl FnMut() -> bool) {
-    let oldest = || vitals.iter().filter_map(|one| one.call_age()).max();
-    let mut silent: Option<Instant> = None;
-    loop {
-        let age = oldest().unwrap_or_default();
-        if age < limit / 2 {
-            silent = None;
-        } else if !answers() {
-            silent = Some(Instant::now());
-        } else if age >= limit && silent.is_none_or(|at| at.elapsed() >= limit) {
-            return;
+/// One producer, as the watchdog sees it.
+struct Watched {
+    vitals: Arc<Vitals>,
+    call: Standstill,
+    commits: Standstill,
+}
+
+impl Watched {
+    fn new(vitals: Arc<Vitals>, stalled_after: Duration) -> Self {
+        let ticks = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        Self {
+            vitals,
+            call: Standstill::new(ticks(HUNG)),
+            commits: Standstill::new(ticks(stalled_after)),
         }
-        std::thread::park_timeout(limit / 60);
+    }
+
+    /// One look: whether a call hangs for good. Whether the commits do is told to health.
+    fn tick(&mut self, answers: &mut dyn FnMut() -> bool) -> bool {
+        let vitals = &self.vitals;
+        let ask_for_call = self.call.tick(vitals.call());
+        let ask_for_commits = self.commits.tick(vitals.failing_since());
+        let answers = (ask_for_call || ask_for_commits) && answers();
+        let stalled = ask_for_commits && self.commits.answered(answers, vitals.failing_since());
+        vitals.commits_stalled(stalled);
+        ask_for_call && self.call.answered(answers, vitals.call())
     }
 }
 
@@ -374,57 +410,48 @@ mod tests {
 
     use super::*;
 
+    /// The tick at which the watchdog ends the process.
+    fn ended(watched: &mut Watched, mut answers: impl FnMut() -> bool) -> Option<u32> {
+        (1..=200).find(|_| watched.tick(&mut answers))
+    }
+
     #[test]
-    fn the_watchdog_ends_its_watch_at_a_call_that_hangs_and_at_none_that_returns() {
-        const LIMIT: Duration = Duration::from_secs(1);
+    fn the_watchdog_ends_the_process_at_a_call_that_hangs_and_at_none_that_returns() {
         let vitals = Arc::new(Vitals::default());
+        let mut watched = Watched::new(Arc::clone(&vitals), HUNG);
+        assert_eq!(ended(&mut watched, || true), None, "no call is under way");
+        vitals.watch(|| {
+            assert_eq!(ended(&mut watched, || true), Some(60));
+        });
+        assert_eq!(ended(&mut watched, || true), None, "it returned");
+    }
+
+    #[test]
+    fn the_watchdog_looks_again_after_the_broker_s_answer() {
+        let vitals = Arc::new(Vitals::default());
+        let mut watched = Watched::new(Arc::clone(&vitals), HUNG);
         let (begin, begins) = mpsc::channel::<()>();
         let (release, hangs) = mpsc::channel::<()>();
         let calls = Arc::clone(&vitals);
         let caller = std::thread::spawn(move || {
-            // Together these take longer than the limit, and none does alone.
-            let until = std::time::Instant::now() + LIMIT + LIMIT / 5;
-            while std::time::Instant::now() < until {
-                calls.watch(|| std::thread::park_timeout(LIMIT / 50));
-            }
-            let _ = begin.send(());
-            let _ = calls.watch(|| hangs.recv());
+            calls.watch(|| {
+                begin.send(()).expect("the test waits");
+                hangs.recv().expect("the test goes on");
+            });
         });
-        wait_for_a_hang(&[Arc::default(), Arc::clone(&vitals)], LIMIT, || true);
-        assert!(
-            begins.try_recv().is_ok(),
-            "it was the last call, the one that hangs"
-        );
-        release.send(()).expect("the caller waits");
-        caller.join().expect("the caller ends");
-        assert_eq!(vitals.call_age(), None, "nothing is under way any more");
-    }
-
-    #[test]
-    fn the_watchdog_waits_while_no_broker_answers_and_as_long_again() {
-        const LIMIT: Duration = Duration::from_millis(300);
-        let vitals = Arc::new(Vitals::default());
-        let (release, hangs) = mpsc::channel::<()>();
-        let calls = Arc::clone(&vitals);
-        let caller = std::thread::spawn(move || {
-            let _ = calls.watch(|| hangs.recv());
-        });
-        let silence = 2 * LIMIT;
-        let mut last = None;
-        let answers = || {
-            let away = vitals.call_age().is_some_and(|age| age < silence);
-            if away {
-                last = Some(Instant::now());
+        begins.recv().expect("a call is under way");
+        let mut asked = 0;
+        let at = ended(&mut watched, || {
+            asked += 1;
+            if asked == 30 {
+                release.send(()).expect("the caller waits");
+                while vitals.call().is_some() {
+                    std::thread::yield_now();
+                }
             }
-            !away
-        };
-        wait_for_a_hang(&[Arc::clone(&vitals)], LIMIT, answers);
-        let last = last.expect("it was asked while no broker answered");
-        assert!(
-            last.elapsed() >= LIMIT,
-            "they had been back for long enough"
-        );
-        release.send(()).expect("the caller waits");
+            true
+        });
+        assert_eq!(at, None, "it returned while the brokers were asked");
         caller.join().expect("the caller ends");
     }
 

@@ -169,6 +169,8 @@ impl Management {
     fn read(r: &mut Reader) -> Self {
         Self {
             port: r.read("management.port", count(0..=65_535)),
+            commits_stalled_after: r
+                .read("management.commits_stalled_after", duration(SECOND..=DAY)),
         }
     }
 }

@@ -197,6 +197,8 @@ impl Http {
 pub struct Management {
     /// 0 is any free port.
     pub port: u16,
+    /// For how long no transaction with results may go through before a restart is asked for.
+    pub commits_stalled_after: Duration,
 }
 
 /// `[limits]`

@@ -17,10 +17,11 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::{MetadataBroker, MetadataTopic};
+use rdkafka::metadata::MetadataTopic;
 
 pub use look::Group;
 
+use super::advertised::{Advertised, Reach, reach};
 use super::reach::{Probe, Refusal, Unreached};
 use crate::topics::{Found, TopicSpec};
 
@@ -31,6 +32,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Admin {
     client: Arc<AdminClient<DefaultClientContext>>,
+    /// The brokers, as they want to be addressed.
+    advertised: Arc<[Advertised]>,
     /// How long one request may take.
     timeout: Duration,
 }
@@ -85,15 +88,17 @@ impl Admin {
         config.set("allow.auto.create.topics", "false");
         let probe = Probe::new(&config).map_err(wrong_property)?;
         let client = config.create().map_err(wrong_property)?;
-        let admin = Self {
+        let mut admin = Self {
             client: Arc::new(client),
+            advertised: Arc::default(),
             timeout,
         };
         let reached = admin.blocking(move |_| Ok(probe.reach(timeout))).await?;
-        reached.map_err(|unreached| match unreached {
+        let brokers = reached.map_err(|unreached| match unreached {
             Unreached::Refused(refusal) => AdminError::Refused(refusal),
             Unreached::Silent(error) => unanswered("ask", "the brokers")(error),
         })?;
+        admin.advertised = brokers.into();
         Ok(admin)
     }
 
@@ -114,21 +119,43 @@ impl Admin {
 
     /// The longest that brokers let a transaction be open; none where they do not say.
     pub async fn longest_transaction(&self) -> Option<Duration> {
-        const SETTING: &str = "transaction.max.timeout.ms";
-        let metadata = |admin: &Self| {
-            let metadata = admin.client.inner().fetch_metadata(None, admin.timeout);
-            metadata.map_err(unanswered("look up", "the brokers"))
-        };
-        let first = self.blocking(move |admin| {
-            let metadata = metadata(admin)?;
-            Ok(metadata.brokers().first().map(MetadataBroker::id))
-        });
-        let broker = ResourceSpecifier::Broker(first.await.ok()??);
-        let described = self.client.describe_configs([&broker], &self.options());
-        let described = described.await.ok()?.pop()?.ok()?;
-        let entry = described.get(SETTING)?;
-        let ms = entry.value.as_deref()?.parse().ok()?;
+        let settings = self.broker_settings().await.ok()?;
+        let ms = settings.get("transaction.max.timeout.ms")?.parse().ok()?;
         Some(Duration::from_millis(ms))
+    }
+
+    /// Whether the brokers can be reached at the addresses that they advertise, looked at for at most `patience`.
+    /// They are those of the first answer: it may be the last one.
+    ///
+    /// # Errors
+    /// [`AdminError::Unreachable`] where the process ends.
+    pub async fn reach_brokers(&self, patience: Duration) -> Result<Reach, AdminError> {
+        self.blocking(move |admin| Ok(reach(admin.advertised.to_vec(), patience)))
+            .await
+    }
+
+    /// The settings of one of the brokers; empty where we may not read them.
+    ///
+    /// # Errors
+    /// [`AdminError::Unreachable`].
+    pub async fn broker_settings(&self) -> Result<HashMap<String, String>, AdminError> {
+        let ask = |admin: &Self| {
+            let metadata = admin.client.inner().fetch_metadata(None, admin.timeout);
+            let metadata = metadata.map_err(unanswered("count", "the brokers"))?;
+            Ok(metadata.brokers().first().map(|broker| broker.id()))
+        };
+        let Some(id) = self.blocking(ask).await? else {
+            return Ok(HashMap::new());
+        };
+        let described = self
+            .client
+            .describe_configs(&[ResourceSpecifier::Broker(id)], &self.options())
+            .await
+            .map_err(unanswered("describe", "the brokers"))?;
+        let entries = described.into_iter().flatten().flat_map(|one| one.entries);
+        Ok(entries
+            .filter_map(|entry| Some((entry.name, entry.value?)))
+            .collect())
     }
 
     /// The names of all topics that we may see, internal ones included, in order.

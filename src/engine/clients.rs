@@ -14,6 +14,8 @@ use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::breaks::{Break, is_debug};
+use super::refused::{self, Line};
+use super::vitals::Vitals;
 use crate::config::KafkaProperties;
 
 /// A vanished instance's open transaction holds back its partitions' new owner, and every
@@ -94,10 +96,23 @@ impl Connection {
     }
 
     fn with_operator_properties(&self, mut config: ClientConfig) -> ClientConfig {
+        // What we read of the library's log, and what the operator wants to see.
+        let ours = config.get("debug").map(str::to_owned);
         for (name, value) in self.properties.iter() {
             config.set(name, value);
         }
+        if let Some(debug) = ours {
+            config.set("debug", debug);
+        }
         config
+    }
+
+    /// The library's debug contexts: those of ours, and the operator's.
+    fn debug(&self, ours: &str) -> String {
+        match self.properties.get("debug") {
+            Some(theirs) => format!("{ours},{theirs}"),
+            None => ours.to_owned(),
+        }
     }
 
     /// For admin and metadata calls.
@@ -117,16 +132,19 @@ impl Connection {
             .set("isolation.level", "read_committed")
             // Says how far each partition's last fetch was from its high watermark.
             .set("statistics.interval.ms", "10000")
-            // We decide where to start; an offset out of range is ours to handle. Which partition's it is, and
-            // that a topic was created again, is in the library's debug lines alone.
+            // We decide where to start; an offset out of range is ours to handle.
             .set("auto.offset.reset", "error")
-            .set_log_level(RDKafkaLogLevel::Debug)
             .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
             // After a full queue librdkafka waits this long before it fetches again (default 1 s).
             .set("fetch.queue.backoff.ms", "10")
             // A partition that is read from again after a pause waits until the fetch that is under way ends: with
             // the default of half a second, jobs stood still for as long after each pause.
             .set("fetch.wait.max.ms", "100")
+            // Told in the library's debug lines alone, of which there are a few a second: whether it is in the group,
+            // and why it is not (`refused`); which partition's offset is out of range, and which topic was created
+            // again (`out_of_range`).
+            .set("debug", self.debug("cgrp,topic"))
+            .set_log_level(RDKafkaLogLevel::Debug)
             // Bounds what lies in librdkafka's memory: records a partition, and kilobytes in all.
             .set("queued.min.messages", "500")
             .set(
@@ -147,10 +165,7 @@ impl Connection {
                 // no longer than that, because a killed instance's partitions wait for it.
                 .set("session.timeout.ms", "15000");
         }
-        let mut config = self.with_operator_properties(config);
-        let debug = self.properties.get("debug").map(|own| format!("{own},"));
-        config.set("debug", format!("{}topic", debug.unwrap_or_default()));
-        config
+        self.with_operator_properties(config)
     }
 
     /// For a look at a topic: it joins no group and commits nothing.
@@ -241,15 +256,11 @@ impl Connection {
             // coordinator's comes back after up to that, and a lone request waits. The library forgets
             // failures that are longer ago than this.
             .set("reconnect.backoff.max.ms", "500");
-        let mut config = self.with_operator_properties(config);
-        // Says each break of a connection, see `breaks`; in ordinary operation it is four lines a transaction.
-        let debug = config
-            .get("debug")
-            .map_or_else(String::new, |set| format!("{set},"));
         config
-            .set("debug", format!("{debug}broker"))
+            // Says each break of a connection, see `breaks`; in ordinary operation it is a few lines a transaction.
+            .set("debug", self.debug("broker"))
             .set_log_level(RDKafkaLogLevel::Debug);
-        config
+        self.with_operator_properties(config)
     }
 
     /// Asks librdkafka whether it knows the operator's properties and takes their values.
@@ -258,6 +269,9 @@ impl Connection {
     ///
     /// The property's name and its problem, never its value.
     pub fn check_properties(&self) -> Result<(), (String, &'static str)> {
+        if let Some(problem) = self.mechanism_problem() {
+            return Err(("sasl.mechanism".to_owned(), problem));
+        }
         for config in [self.consumer(), self.producer("any", 1_000_000)] {
             if let Err(error) = config.create_native_config() {
                 let KafkaError::ClientConfig(kind, _, property, _) = error else {
@@ -273,6 +287,25 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Why we cannot log in by the mechanism that is set. The library would try for ever with one that needs a token.
+    fn mechanism_problem(&self) -> Option<&'static str> {
+        let get = |name| self.properties.get(name);
+        let protocol = get("security.protocol")?.to_ascii_lowercase();
+        if !protocol.starts_with("sasl") {
+            return None;
+        }
+        let mechanism = get("sasl.mechanism").or_else(|| get("sasl.mechanisms"));
+        let unsecured = get("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");
+        match mechanism.unwrap_or("GSSAPI") {
+            // It is the library's default.
+            "GSSAPI" => Some("GSSAPI is not built in: use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"),
+            "OAUTHBEARER" if !unsecured => {
+                Some("OAUTHBEARER is not built in: use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -339,16 +372,18 @@ pub(crate) struct Deliveries {
     /// How often the library has called.
     calls: AtomicUsize,
     reachability: Arc<Reachability>,
+    vitals: Arc<Vitals>,
 }
 
 impl Deliveries {
-    pub(crate) fn new(reachability: Arc<Reachability>) -> Self {
+    pub(crate) fn new(reachability: Arc<Reachability>, vitals: Arc<Vitals>) -> Self {
         Self {
             failed: Mutex::default(),
             forbidden: Mutex::default(),
             breaks: Mutex::default(),
             calls: AtomicUsize::new(0),
             reachability,
+            vitals,
         }
     }
 
@@ -385,6 +420,9 @@ impl ClientContext for Deliveries {
         self.called();
         if let Some(topic) = forbidden_topic(facility, line) {
             self.forbidden.lock().push(topic.to_owned());
+        }
+        if let Some(Line::NoCoordinator(code)) = refused::read_line(facility, line) {
+            self.vitals.producer.note(code);
         }
         if let Some(one) = Break::in_line(level, facility, line) {
             let mut breaks = self.breaks.lock();

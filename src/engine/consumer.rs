@@ -20,6 +20,7 @@ use super::consumer_watch::FetchedEnds;
 use super::core::{Core, Pending};
 use super::dispatch::Dispatcher;
 use super::record::{Header, Position, Record, Request};
+use super::refused::{self, Line, Refused};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
@@ -67,6 +68,10 @@ impl<H: Handler> Intake<H> {
         let mut all_paused = false;
         while !core.is_ending() {
             core.vitals.polled();
+            if let Some((code, _)) = self.consumer.client().fatal_error() {
+                core.consumer_died(code);
+                break;
+            }
             if core.out_of_range.is_heard() {
                 out_of_range::look(&core, &self.consumer);
             }
@@ -309,8 +314,24 @@ impl<H: Handler> Intake<H> {
 }
 
 impl Core {
+    /// librdkafka gave the consumer up: it will never be in the group again.
+    fn consumer_died(&self, code: RDKafkaErrorCode) {
+        let named = refused::name_of(code);
+        let mut why = refused::sentence(Refused::Consumer, &named);
+        let properties = &self.settings.connection.properties;
+        if let Some(id) = properties.get("group.instance.id") {
+            why = format!("{why} (group.instance.id {id})");
+        }
+        self.vitals.left();
+        self.fail(EngineError::ConsumerDied(why));
+    }
+
     /// What a consumer error means; librdkafka reports most of them to the client, not to a poll.
     fn heard(&self, error: &KafkaError, reason: &str) {
+        let joining = |code| refused::joining(code, reason);
+        if let Some(code) = error.rdkafka_error_code().and_then(joining) {
+            return self.vitals.consumer.note(&code);
+        }
         let Some(code) = error.rdkafka_error_code() else {
             tracing::debug!(target: "librdkafka", %error, reason, "client error");
             return;
@@ -579,6 +600,14 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        let vitals = &self.core.vitals;
+        match refused::read_line(facility, line) {
+            Some(Line::NoCoordinator(code)) => vitals.consumer.note(code),
+            Some(Line::Coordinator) => vitals.consumer.coordinator_found(),
+            Some(Line::Steady) => vitals.steady(),
+            Some(Line::Joining) => vitals.joining(),
+            None => {}
+        }
         if matches!(level, RDKafkaLogLevel::Debug) {
             self.core.out_of_range.read(facility, line);
             tracing::trace!(target: "librdkafka", facility, "{line}");

@@ -51,6 +51,7 @@ use crate::metrics::Metrics;
 
 pub mod abilities;
 pub mod admin;
+pub mod advertised;
 mod aside;
 mod breaks;
 pub mod clients;
@@ -75,6 +76,7 @@ pub mod progress;
 pub mod progress_watch;
 pub mod reach;
 pub mod record;
+mod refused;
 pub mod retry;
 pub mod sender;
 mod start;
@@ -170,6 +172,17 @@ pub enum EngineError {
     /// No broker took our transactional id in time.
     #[error("Kafka did not answer in time ({0}): check kafka.brokers, and that its brokers are up")]
     Unreachable(Stopped),
+    /// The brokers answer, and refuse the producer.
+    #[error("the brokers refuse the transactional id {id}: {why}")]
+    Refused {
+        /// The id.
+        id: String,
+        /// The code, and what to do.
+        why: String,
+    },
+    /// The consumer is out of the group for good.
+    #[error("the consumer cannot go on: {0}")]
+    ConsumerDied(String),
     /// We may not use our transactional id.
     #[error(
         "we may not use the transactional id {0}: grant Write on it, best by its prefix, as topics/README.md lists it"
@@ -203,17 +216,21 @@ pub enum EngineError {
     Thread(&'static str),
 }
 
-/// librdkafka's name for what stopped us.
+/// What stopped us, in librdkafka's words. No property's value is in it.
 #[derive(Debug, Clone)]
 pub struct Stopped(String);
 
 impl From<&KafkaError> for Stopped {
     fn from(error: &KafkaError) -> Self {
-        Self(
-            error
-                .rdkafka_error_code()
-                .map_or_else(|| "no error code".to_owned(), |code| code.to_string()),
-        )
+        // The error of a property ends with its value. A sentence about the creation names properties and files.
+        if let KafkaError::ClientConfig(_, problem, property, _) = error {
+            return Self(format!("{property}: {problem}"));
+        }
+        if let KafkaError::ClientCreation(sentence) | KafkaError::Subscription(sentence) = error {
+            return Self(sentence.clone());
+        }
+        let code = error.rdkafka_error_code();
+        Self(code.map_or_else(|| error.to_string(), |code| code.to_string()))
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -31,7 +31,7 @@ use super::faults::{
 use super::output::{Outgoing, writes_to};
 use super::state::Commit;
 use super::vitals::Vitals;
-use super::{EngineError, Stopped};
+use super::{EngineError, Stopped, refused};
 use crate::clock::{Clock, EpochMs};
 use crate::metrics::TransactionEnd;
 
@@ -49,6 +49,9 @@ const ABORT_STEP: Duration = Duration::from_millis(5);
 
 /// Between two attempts to take the transactional id over.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the library's log is listened to after an attempt.
+const LISTEN: Duration = Duration::from_millis(100);
 
 /// How a transaction ended.
 pub(crate) enum Written {
@@ -118,39 +121,101 @@ impl Producers {
         &self,
         give_up: impl Fn(&KafkaError) -> bool,
     ) -> Result<Transactions, EngineError> {
+        self.open_within(|| CALL, give_up)
+    }
+
+    /// The same, until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// When the producer cannot be created, or it was not taken until then.
+    pub(crate) fn open_until(&self, deadline: Instant) -> Result<Transactions, EngineError> {
+        // Half of it is left for the reason, which only a second attempt hears.
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let half = left() / 2;
+        self.open_within(
+            || left().min(half).clamp(PAUSE, CALL),
+            |_| Instant::now() >= deadline,
+        )
+    }
+
+    fn open_within(
+        &self,
+        patience: impl Fn() -> Duration,
+        give_up: impl Fn(&KafkaError) -> bool,
+    ) -> Result<Transactions, EngineError> {
+        // Why there is no coordinator is told in the log alone, among many lines for each transaction.
+        let mut listens = false;
         loop {
-            let context = Deliveries::new(Arc::clone(&self.reachability));
-            let producer: BaseProducer<Deliveries> = self
-                .config
-                .create_with_context(context)
-                .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
             let opened = Transactions {
-                producer,
+                producer: self.create(listens)?,
                 vitals: Arc::clone(&self.vitals),
                 clock: self.clock.clone(),
                 is_unsure: AtomicBool::new(false),
             };
-            let end = self
-                .vitals
-                .watch(|| opened.producer.init_transactions(CALL));
+            let init = || opened.producer.init_transactions(patience());
+            let taken = self.vitals.watch(init);
+            if listens {
+                // The log comes to who polls.
+                opened.producer.poll(LISTEN);
+            }
             opened.listen();
             let breaks = opened.producer.context().take_breaks(Duration::MAX);
-            self.fences
-                .lock()
-                .expect_late(breaks + usize::from(end.is_err()));
-            match end {
-                Ok(()) => return Ok(opened),
-                Err(error) if give_up(&error) => return Err(self.not_ours(&error)),
-                Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
+            let late = breaks + usize::from(taken.is_err());
+            self.fences.lock().expect_late(late);
+            match taken {
+                Ok(()) => self.vitals.producer.over(),
+                Err(error) => {
+                    self.note_refusal(&error);
+                    self.vitals.producer.lasts();
+                    self.vitals.still_failing();
+                    if give_up(&error) {
+                        return Err(self.not_ours(&error));
+                    }
+                    tracing::debug!(%error, "the producer is not ready yet");
+                    listens = true;
+                    std::thread::park_timeout(PAUSE);
+                    continue;
+                }
             }
-            std::thread::park_timeout(PAUSE);
+            if !std::mem::take(&mut listens) {
+                return Ok(opened);
+            }
+        }
+    }
+
+    fn create(&self, listens: bool) -> Result<BaseProducer<Deliveries>, EngineError> {
+        let vitals = Arc::clone(&self.vitals);
+        let context = Deliveries::new(Arc::clone(&self.reachability), vitals);
+        let mut config = self.config.clone();
+        if listens {
+            let debug = config.get("debug").map(|theirs| format!("eos,{theirs}"));
+            config
+                .set("debug", debug.as_deref().unwrap_or("eos"))
+                .set_log_level(RDKafkaLogLevel::Debug);
+        }
+        config
+            .create_with_context(context)
+            .map_err(|error| EngineError::Client(Stopped::from(&error)))
+    }
+
+    fn note_refusal(&self, error: &KafkaError) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.vitals.producer.note_answer(code);
         }
     }
 
     fn not_ours(&self, error: &KafkaError) -> EngineError {
-        match self.config.get("transactional.id") {
-            Some(id) if is_forbidden_id(error) => EngineError::ForbiddenId(id.to_owned()),
-            Some(_) | None => EngineError::Unreachable(Stopped::from(error)),
+        let id = self.config.get("transactional.id").unwrap_or_default();
+        if is_forbidden_id(error) {
+            return EngineError::ForbiddenId(id.to_owned());
+        }
+        match self.vitals.producer.current() {
+            Some(why) => EngineError::Refused {
+                id: id.to_owned(),
+                why,
+            },
+            None => EngineError::Unreachable(Stopped::from(error)),
         }
     }
 }
@@ -169,7 +234,9 @@ pub(crate) fn write<'a>(
             commit_called: false,
         };
     };
+    let has_results = results.clone().next().is_some();
     let written = transactions.write(results, offsets, started);
+    transactions.note_end(&written, has_results);
     if transactions.is_unsure() {
         tracing::debug!("a new producer comes before the next transaction");
         *producer = None;
@@ -209,6 +276,27 @@ impl Transactions {
         }
     }
 
+    /// Tells health whether transactions go through, and those with results.
+    fn note_end(&self, written: &Written, has_results: bool) {
+        if matches!(written, Written::Committed) {
+            self.vitals.producer.over();
+        }
+        if !has_results {
+            return;
+        }
+        match written {
+            Written::Committed => self.vitals.served(),
+            // A topic's or a record's trouble, which has its own word in health.
+            Written::Undelivered(failed)
+                if failed
+                    .iter()
+                    .any(|one| is_topic_fault(one.code) || refused::is_an_answer(one.code)) => {}
+            Written::Aborted | Written::Undelivered(_) | Written::Rebuild { .. } => {
+                self.vitals.failed();
+            }
+        }
+    }
+
     /// One transaction, and whether a request of it may arrive late.
     fn write<'a>(
         &self,
@@ -226,6 +314,14 @@ impl Transactions {
             self.is_unsure.store(true, Ordering::Relaxed);
         }
         written
+    }
+
+    /// Why a transaction is given up, where the brokers name a reason that health is to show.
+    fn note_trouble(&self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        if let Some(code) = code.filter(|code| refused::is_named(*code)) {
+            self.vitals.producer.note_answer(code);
+        }
     }
 
     /// One transaction: the records of each result, and the offsets that they finish, if any. It is
@@ -254,11 +350,15 @@ impl Transactions {
         let commit_called = filled.is_ok();
         match filled.and_then(|()| self.call(started, || self.producer.commit_transaction(CALL))) {
             Ok(()) => Written::Committed,
-            Err(Trouble::Rebuild(error)) => Written::Rebuild {
-                error,
-                commit_called,
-            },
+            Err(Trouble::Rebuild(error)) => {
+                error.iter().for_each(|error| self.note_trouble(error));
+                Written::Rebuild {
+                    error,
+                    commit_called,
+                }
+            }
             Err(Trouble::Abort(error)) => {
+                self.note_trouble(&error);
                 tracing::debug!(%error, "transaction aborted");
                 self.give_up(failed, commit_called)
             }

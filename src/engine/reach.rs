@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
+use super::advertised::Advertised;
 use super::clients::log_line;
 
 /// How often librdkafka is asked why no broker answers.
@@ -39,17 +40,24 @@ impl Probe {
         config.create_with_context(Refusals::default()).map(Self)
     }
 
-    /// Waits until any broker answers, for at most `timeout`. Blocks.
+    /// Waits until any broker answers, for at most `timeout`: the brokers that it names. Blocks.
     ///
     /// # Errors
     ///
     /// When none did.
-    pub(super) fn reach(&self, timeout: Duration) -> Result<(), Unreached> {
+    pub(super) fn reach(&self, timeout: Duration) -> Result<Vec<Advertised>, Unreached> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Err(error) = self.0.client().fetch_metadata(None, left.min(ASK_WHY)) else {
-                return Ok(());
+            let error = match self.0.client().fetch_metadata(None, left.min(ASK_WHY)) {
+                Ok(metadata) => {
+                    let brokers = metadata.brokers().iter().map(|broker| Advertised {
+                        id: broker.id(),
+                        address: format!("{}:{}", broker.host(), broker.port()),
+                    });
+                    return Ok(brokers.collect());
+                }
+                Err(error) => error,
             };
             self.0.poll(LISTEN);
             if Instant::now() >= deadline {

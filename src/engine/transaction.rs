@@ -163,7 +163,7 @@ impl Committer {
             fences: Mutex::default(),
         };
         let deadline = Instant::now() + patience;
-        let producer = producers.open(|_| Instant::now() >= deadline)?;
+        let producer = producers.open_until(deadline)?;
         Ok(Self {
             producer: Some(producer),
             ..Self::without_a_producer(core, consumer, writer, notes, give_back, producers)

@@ -25,6 +25,15 @@ use crate::{management, topology};
 /// One question to the cluster at start may take this long.
 const QUESTION: Duration = Duration::from_secs(10);
 
+/// And at the end of the time as long.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// A look at the addresses of all brokers may take this long.
+const REACH: Duration = Duration::from_secs(5);
+
+/// Between two of them.
+const REACH_AGAIN: Duration = Duration::from_millis(500);
+
 /// Runs the service until a signal, or until it cannot go on. The exit code.
 ///
 /// # Errors
@@ -58,10 +67,6 @@ struct Running {
 
 async fn start(config: &Config) -> anyhow::Result<Running> {
     let deadline = Instant::now() + config.kafka.startup_timeout;
-    let connection = service::connection(config);
-    if let Err((property, problem)) = connection.check_properties() {
-        bail!("kafka.\"{property}\": {problem}; see librdkafka's CONFIGURATION.md");
-    }
     let admin = connect(config, deadline).await?;
     let (found, names) = patiently(deadline, async || {
         let found = prepare_topics(config, &admin).await?;
@@ -79,7 +84,8 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     let service = service::start(config, settings, topics.clone(), clock.clone(), left).await?;
     let (asked, runtime) = (admin.clone(), Handle::current());
     let answers = move || runtime.block_on(asked.brokers()).is_ok();
-    service::watch(service.vitals(), answers);
+    let stalled_after = config.management.commits_stalled_after;
+    service::watch(service.vitals(), stalled_after, answers);
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
     let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
     if let Some(door) = service.http(config, clock) {
@@ -179,15 +185,14 @@ pub async fn reach(config: &Config) -> anyhow::Result<Admin> {
 /// When none answered, or the properties are wrong.
 pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin> {
     let connection = service::connection(config);
+    if let Err((property, problem)) = connection.check_properties() {
+        bail!("kafka.\"{property}\": {problem}; see librdkafka's CONFIGURATION.md");
+    }
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match Admin::connect(
-            connection.admin(),
-            left.min(QUESTION).max(Duration::from_millis(100)),
-        )
-        .await
-        {
-            Ok(admin) => return Ok(admin),
+        let patience = left.min(QUESTION).max(LEAST);
+        match Admin::connect(connection.admin(), patience).await {
+            Ok(admin) => return reach_advertised(config, admin, deadline).await,
             Err(AdminError::Unreachable { .. }) if Instant::now() < deadline => {
                 tracing::warn!(brokers = config.kafka.brokers, "Kafka does not answer yet");
             }
@@ -202,13 +207,52 @@ pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin
     }
 }
 
+/// All but the first question goes to the addresses that brokers advertise: waits until one of them can be reached.
+async fn reach_advertised(
+    config: &Config,
+    admin: Admin,
+    deadline: Instant,
+) -> anyhow::Result<Admin> {
+    let mut said = None;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reach = admin.reach_brokers(left.clamp(LEAST, REACH)).await?;
+        let (brokers, none) = (reach.sentence(), reach.is_none());
+        if none && Instant::now() + REACH_AGAIN >= deadline {
+            tokio::time::sleep_until(deadline.into()).await;
+            bail!(
+                "{} answers, and no broker can be reached at its own address within kafka.startup_timeout ({:?}): \
+                 {brokers}. Set the brokers' advertised.listeners to addresses that resolve and can be reached from here",
+                config.kafka.brokers,
+                config.kafka.startup_timeout,
+            );
+        }
+        if !brokers.is_empty() && said.as_ref() != Some(&brokers) {
+            tracing::warn!(
+                "brokers cannot be reached at the addresses that they advertise: {brokers}"
+            );
+            said = Some(brokers);
+        }
+        if !none {
+            return Ok(admin);
+        }
+        tokio::time::sleep(REACH_AGAIN).await;
+    }
+}
+
 /// Asks again until the start-up deadline where brokers went away after they had answered.
 async fn patiently<T>(
     deadline: Instant,
     ask: impl AsyncFn() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     loop {
-        match ask().await {
+        let asked = tokio::time::timeout_at(deadline.into(), ask()).await;
+        let Ok(result) = asked else {
+            bail!(
+                "the brokers did not answer within kafka.startup_timeout: check that they are up"
+            );
+        };
+        match result {
             Err(error) if is_unreachable(&error) && Instant::now() < deadline => {
                 tracing::warn!(%error, "Kafka does not answer any more; asking again");
             }

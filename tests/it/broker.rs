@@ -29,8 +29,22 @@ pub(crate) struct Entrance {
 
 impl Broker {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more properties, as `name=value`.
+    pub(crate) fn with(properties: &[&str]) -> Self {
         let dir = TempDir::new().expect("a folder");
-        let address = script(dir.path(), &["start".to_owned()]);
+        let address = script(dir.path(), &start_with(properties));
+        Self { dir, address }
+    }
+
+    /// With a second listener on `port`, whose clients are sent to `advertised`.
+    pub(crate) fn advertising(port: u16, advertised: &str) -> Self {
+        let own = free_port();
+        let arguments = second_listener(own, "OTHER", "PLAINTEXT", port, advertised);
+        let dir = TempDir::new().expect("a folder");
+        let address = script(dir.path(), &arguments);
         Self { dir, address }
     }
 
@@ -40,32 +54,15 @@ impl Broker {
         properties: &[String],
         accounts: &[String],
     ) -> Self {
-        let (own, controller) = (free_port(), free_port());
         let Entrance {
             name,
             protocol,
             port,
             advertised,
         } = entrance;
-        let listeners = [
-            format!(
-                "listeners=PLAINTEXT://127.0.0.1:{own},{name}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"
-            ),
-            format!(
-                "advertised.listeners=PLAINTEXT://127.0.0.1:{own},{name}://127.0.0.1:{advertised}"
-            ),
-            format!(
-                "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{name}:{protocol}"
-            ),
-            format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
-            "inter.broker.listener.name=PLAINTEXT".to_owned(),
-        ];
-        let mut arguments = vec!["start".to_owned(), "--port".to_owned(), own.to_string()];
-        for (option, values) in [
-            ("--set", &listeners[..]),
-            ("--set", properties),
-            ("--scram", accounts),
-        ] {
+        let advertised = format!("127.0.0.1:{advertised}");
+        let mut arguments = second_listener(free_port(), name, protocol, *port, &advertised);
+        for (option, values) in [("--set", properties), ("--scram", accounts)] {
             for value in values {
                 arguments.extend([option.to_owned(), value.clone()]);
             }
@@ -97,7 +94,13 @@ impl Broker {
 
     /// With the same port and data.
     pub(crate) fn start_again(&self) {
-        assert_eq!(script(self.dir.path(), &["start".to_owned()]), self.address);
+        self.start_again_with(&[]);
+    }
+
+    /// The same, with more properties from now on.
+    pub(crate) fn start_again_with(&self, properties: &[&str]) {
+        let address = script(self.dir.path(), &start_with(properties));
+        assert_eq!(address, self.address);
     }
 }
 
@@ -107,6 +110,38 @@ impl Drop for Broker {
         self.thaw();
         script(self.dir.path(), &["stop".to_owned(), "--delete".to_owned()]);
     }
+}
+
+fn start_with(properties: &[&str]) -> Vec<String> {
+    let set = properties
+        .iter()
+        .flat_map(|one| ["--set".to_owned(), (*one).to_owned()]);
+    std::iter::once("start".to_owned()).chain(set).collect()
+}
+
+/// The arguments of a broker that listens for the tests on `own`, and has a second listener.
+fn second_listener(
+    own: u16,
+    name: &str,
+    protocol: &str,
+    port: u16,
+    advertised: &str,
+) -> Vec<String> {
+    let controller = free_port();
+    let settings = [
+        format!(
+            "listeners=PLAINTEXT://127.0.0.1:{own},{name}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"
+        ),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{own},{name}://{advertised}"),
+        format!(
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{name}:{protocol}"
+        ),
+        format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+        "inter.broker.listener.name=PLAINTEXT".to_owned(),
+    ];
+    let mut arguments = start_with(&settings.each_ref().map(String::as_str));
+    arguments.extend(["--port".to_owned(), own.to_string()]);
+    arguments
 }
 
 /// A port that is free now, below those from which systems take the ports of outgoing connections.

@@ -27,6 +27,7 @@ mod http_keys;
 mod http_limits;
 mod http_load;
 mod http_redis;
+mod joins;
 mod kafka;
 #[path = "../kafka_proxy/mod.rs"]
 mod kafka_proxy;
@@ -58,6 +59,7 @@ mod secure;
 mod secure_ops;
 mod sizes;
 mod stalls;
+mod start;
 mod supersede;
 mod traffic;
 mod world;

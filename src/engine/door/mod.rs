@@ -129,7 +129,7 @@ impl Door {
         };
         let (notes, from_requests) = mpsc::channel();
         let deadline = Instant::now() + patience;
-        let producer = producers.open(|_| Instant::now() >= deadline)?;
+        let producer = producers.open_until(deadline)?;
         shared.vitals.joined();
         let committer = Committer::new(
             Arc::clone(&shared),

@@ -1,9 +1,11 @@
 //! The brokers, and the two topics of their own that transactions rest on.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::item::{Area, Item, Verdict};
 use super::permissions::Account;
+use crate::engine::advertised::{Reach, Unreached};
 use crate::topics::Found;
 
 /// Where the brokers keep transactions, and groups' offsets.
@@ -40,12 +42,63 @@ pub(super) fn exactly_once(checked: Option<bool>) -> Item {
     }
 }
 
-/// One of [`INTERNAL`]; `found` is none where there is none yet.
-pub(super) fn internal(topic: &str, found: Option<&Found>, count: usize, brokers: &str) -> Item {
-    let Some(found) = found else {
-        let detail = "not there yet: brokers create it when it is first needed";
-        return Item::ok(Area::Kafka, topic, detail);
+/// Brokers that cannot be reached where they want to be.
+pub(super) fn unreached_brokers(reach: &Reach) -> Vec<Item> {
+    let item = |one: &Unreached| {
+        let name = format!("broker {}", one.broker.id);
+        let detail = one.to_string();
+        Item::failure(Area::Kafka, &name, detail).fix(
+            "set its advertised.listeners to an address that resolves and can be reached from here",
+        )
     };
+    reach.unreached.iter().map(item).collect()
+}
+
+/// One of [`INTERNAL`] that is not there yet; `settings` are a broker's, empty where we may not read them.
+pub(super) fn internal_missing(
+    topic: &str,
+    settings: &HashMap<String, String>,
+    count: usize,
+) -> Item {
+    let [copies, in_sync] = match topic == INTERNAL[0] {
+        true => [
+            "transaction.state.log.replication.factor",
+            "transaction.state.log.min.isr",
+        ],
+        false => ["offsets.topic.replication.factor", "min.insync.replicas"],
+    };
+    let number = |name: &str| settings.get(name)?.parse::<usize>().ok();
+    let (wanted, least) = (number(copies), number(in_sync));
+    let there = wanted.unwrap_or(count);
+    let detail = match (wanted, least) {
+        (Some(wanted), _) if wanted > count => {
+            format!("not there, and cannot be created: {copies} is {wanted}, and brokers: {count}")
+        }
+        (_, Some(least)) if least > there => format!(
+            "not there, and nothing could be written to it: {in_sync} is {least}, and copies: {there}"
+        ),
+        (Some(_), _) => {
+            let detail = "not there yet: brokers create it when it is first needed";
+            return Item::ok(Area::Kafka, topic, detail);
+        }
+        (None, _) => {
+            let detail = format!(
+                "not there yet: brokers create it when it is first needed, unless {copies} is more than {count}; the \
+                 brokers' settings may not be read"
+            );
+            return Item::ok(Area::Kafka, topic, detail);
+        }
+    };
+    Item::failure(Area::Kafka, topic, detail).fix(format!(
+        "server.properties of each broker: {copies}={copies_here} and {in_sync}={least_here}; then restart them, or add \
+         brokers",
+        copies_here = count.min(3),
+        least_here = count.min(3).saturating_sub(1).max(1),
+    ))
+}
+
+/// One of [`INTERNAL`].
+pub(super) fn internal(topic: &str, found: &Found, count: usize, brokers: &str) -> Item {
     let copies = usize::try_from(found.replication).unwrap_or(0);
     let in_sync: Option<usize> = found
         .configs
@@ -114,8 +167,6 @@ pub(super) fn unreached(name: &str, problem: &str, brokers: &str) -> Item {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use rstest::rstest;
 
     use super::*;
@@ -140,7 +191,30 @@ mod tests {
             replication,
             configs: HashMap::from([("min.insync.replicas".to_owned(), in_sync.to_owned())]),
         };
-        let item = internal("__transaction_state", Some(&found), brokers, "kafka:9092");
+        let item = internal("__transaction_state", &found, brokers, "kafka:9092");
+        assert_eq!(item.verdict, verdict, "{item:?}");
+        assert!(item.fix.join("").contains(fix), "{item:?}");
+    }
+
+    #[rstest]
+    #[case::default_on_one_broker("3", "2", 1, Verdict::Failure, "replication.factor=1")]
+    #[case::default_on_three("3", "2", 3, Verdict::Ok, "")]
+    #[case::one_broker("1", "1", 1, Verdict::Ok, "")]
+    #[case::more_in_sync_than_copies("1", "2", 1, Verdict::Failure, "min.isr=1")]
+    #[case::not_told("", "", 1, Verdict::Ok, "")]
+    fn a_topic_that_cannot_be_created_is_a_failure(
+        #[case] copies: &str,
+        #[case] in_sync: &str,
+        #[case] brokers: usize,
+        #[case] verdict: Verdict,
+        #[case] fix: &str,
+    ) {
+        let settings = [
+            ("transaction.state.log.replication.factor", copies),
+            ("transaction.state.log.min.isr", in_sync),
+        ];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let item = internal_missing("__transaction_state", &settings.into(), brokers);
         assert_eq!(item.verdict, verdict, "{item:?}");
         assert!(item.fix.join("").contains(fix), "{item:?}");
     }

@@ -115,6 +115,11 @@ impl<'a> Kafka<'a> {
         given: &[TenantId],
         tell: &mut Option<oneshot::Sender<Vec<TenantId>>>,
     ) -> Result<(), Ended> {
+        let reach = admin.reach_brokers(self.timeout).await?;
+        self.items.add_all(cluster::unreached_brokers(&reach)).await;
+        if reach.is_none() {
+            return Ok(());
+        }
         let asked = Instant::now();
         let count = admin.brokers().await?;
         self.items
@@ -156,16 +161,19 @@ impl<'a> Kafka<'a> {
 
     async fn internal_topics(&self, admin: &Admin, count: usize) -> Result<(), AdminError> {
         let brokers = &self.config.kafka.brokers;
+        let settings = admin.broker_settings().await?;
         for topic in cluster::INTERNAL {
             let item = match admin.found(&[topic.to_owned()]).await {
-                Ok(found) => {
-                    let found = found.get(topic);
-                    let item = cluster::internal(topic, found, count, brokers);
-                    match found.is_some_and(|found| found.configs.is_empty()) {
-                        true => cluster::settings_hidden(item, self.account()),
-                        false => item,
+                Ok(found) => match found.get(topic) {
+                    None => cluster::internal_missing(topic, &settings, count),
+                    Some(found) => {
+                        let item = cluster::internal(topic, found, count, brokers);
+                        match found.configs.is_empty() {
+                            true => cluster::settings_hidden(item, self.account()),
+                            false => item,
+                        }
                     }
-                }
+                },
                 Err(AdminError::Forbidden { .. }) => {
                     cluster::internal_hidden(topic, self.account())
                 }
