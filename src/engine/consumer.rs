@@ -23,10 +23,13 @@ use super::record::{Header, Position, Record, Request};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
+use super::unreadable::inspect::Finding;
 use super::{EngineError, clients, consumer_watch};
 use crate::clock::EpochMs;
 use crate::handler::Handler;
 use crate::metrics::Rebalance;
+
+mod unreadable;
 
 /// The engine's consumer.
 pub(crate) type Consumer = BaseConsumer<Callbacks>;
@@ -52,6 +55,8 @@ pub(crate) struct Intake<H> {
     pub(crate) dispatcher: Arc<Dispatcher<H>>,
     /// Where pending partitions start, from the keeper.
     pub(crate) answers: Receiver<(u64, Partition, Answer)>,
+    /// What cannot be decoded, from the inspector.
+    pub(crate) findings: Receiver<Finding>,
     /// How long the end may take, once there is one.
     pub(crate) drain_for: Receiver<Duration>,
 }
@@ -77,6 +82,7 @@ impl<H: Handler> Intake<H> {
                     self.resume(&readable);
                 }
                 held_since = None;
+                self.take_findings();
                 self.poll_batch(room);
                 continue;
             }
@@ -191,6 +197,7 @@ impl<H: Handler> Intake<H> {
             number: message.partition(),
         };
         let time = message.timestamp().to_millis().map(EpochMs);
+        self.ask_about_gap(&partition, message.offset());
         core.lock()
             .state
             .deliver(&partition, message.offset(), time, core.clock.now())
@@ -568,6 +575,7 @@ impl ClientContext for Callbacks {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        unreadable::heard(&self.core, &error, reason);
         self.core.heard(&error, reason);
     }
 }

@@ -205,8 +205,9 @@ pub(crate) fn look(core: &Core, consumer: &Consumer) {
 fn resolve(core: &Core, consumer: &Consumer, stall: &Stall) {
     let undecodable = core.watch.lock().errors.undecodable().cloned();
     if let Some(error) = undecodable {
-        // The error does not say which partition's batch it is.
+        // The error does not say which partition's batch it is: the inspector finds out.
         tracing::debug!(%error, offset = stall.offset, "a batch may be undecodable");
+        core.suspects.lock().heard(stall.offset, Instant::now());
     }
     assign_again(core, consumer, &stall.partition);
 }

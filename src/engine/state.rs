@@ -24,6 +24,8 @@ use super::retry::Parked;
 use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
 
+pub(crate) mod doubt;
+
 /// The part of the jobs in hand that are begun: live requests, whenever they come, and by whichever door, are to
 /// find a processor that is free.
 const BEGUN: usize = 16;
@@ -125,6 +127,8 @@ struct Assigned {
     skipped: u64,
     /// The last commit that went through.
     committed: Option<Tag>,
+    /// Whether something of it cannot be decoded.
+    doubt: doubt::Doubt,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -156,6 +160,8 @@ pub struct Gauges {
     pub parked: usize,
     /// Partitions that are consumed.
     pub partitions: usize,
+    /// Partitions that wait at a batch which cannot be decoded.
+    pub unreadable: usize,
     /// Old records passed over since the start.
     pub skipped: u64,
     /// By topic.
@@ -226,6 +232,7 @@ impl State {
             leaving: self.stopping,
             skipped: 0,
             committed: None,
+            doubt: doubt::Doubt::default(),
         };
         self.assigned.insert(partition, assigned);
         epoch
@@ -254,7 +261,7 @@ impl State {
         let assigned = self
             .assigned
             .get_mut(partition)
-            .filter(|assigned| !assigned.leaving)?;
+            .filter(|assigned| assigned.is_taken_in())?;
         if assigned.tracker.deliver(offset, time) == Delivery::Finished {
             return None;
         }
@@ -476,7 +483,7 @@ impl State {
     /// yet. Where nothing is taken in any more it says nothing: what was polled since is not in the tracker.
     pub fn position(&mut self, partition: &Partition, position: Option<i64>) {
         let assigned = self.assigned.get_mut(partition);
-        let Some(assigned) = assigned.filter(|assigned| !assigned.leaving) else {
+        let Some(assigned) = assigned.filter(|assigned| assigned.is_taken_in()) else {
             return;
         };
         match position {
@@ -498,7 +505,8 @@ impl State {
                     bound.saturating_sub(1)
                 }
             };
-            let hold = !assigned.tracker.has_room(fill)
+            let hold = assigned.doubt.is_held()
+                || !assigned.tracker.has_room(fill)
                 || assigned.parked > share(bounds.parked)
                 || (assigned.origin == Origin::Jobs && jobs > share(bounds.jobs));
             if hold != assigned.held {
@@ -620,6 +628,7 @@ impl State {
             window_bytes: self.window.bytes,
             parked: self.parked.len() + self.due.len(),
             partitions: self.assigned.len(),
+            unreadable: self.count_held(),
             skipped: self.skipped,
             lag,
         }

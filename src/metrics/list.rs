@@ -90,6 +90,8 @@ metrics! {
         "Partitions that are consumed";
     PENDING: Gauge "user_otp_partitions_pending" []
         "Partitions assigned to us whose start is not known yet";
+    UNREADABLE: Gauge "user_otp_partitions_unreadable" []
+        "Partitions of our own topics that wait at a batch which cannot be decoded";
     REBALANCES: Counter "user_otp_rebalances" ["event"]
         "Changes of our partitions by the group";
     WINDOW: Gauge "user_otp_window_requests" []

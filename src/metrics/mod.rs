@@ -149,6 +149,7 @@ struct Inner {
     poison: Family<ByTopic, Ratio>,
     partitions: Gauge,
     pending: Gauge,
+    unreadable: Gauge,
     rebalances: Family<One, Counter>,
     window: Gauge,
     window_bytes: Gauge,
@@ -205,6 +206,7 @@ impl Default for Metrics {
             poison: register(r, list::POISON, Family::default()),
             partitions: register(r, list::PARTITIONS, Gauge::default()),
             pending: register(r, list::PENDING, Gauge::default()),
+            unreadable: register(r, list::UNREADABLE, Gauge::default()),
             rebalances: register(r, list::REBALANCES, Family::default()),
             window: register(r, list::WINDOW, Gauge::default()),
             window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
@@ -467,6 +469,7 @@ impl Inner {
         self.pending.set(whole(now.pending));
         let Some(engine) = &now.engine else { return };
         self.partitions.set(whole(engine.partitions));
+        self.unreadable.set(whole(engine.unreadable));
         self.window.set(whole(engine.window_requests));
         self.window_bytes.set(whole(engine.window_bytes));
         self.parked.set(whole(engine.parked));
