@@ -21,6 +21,7 @@ mod exactly_once;
 mod failures;
 mod flow;
 mod hostile;
+mod hostile_input;
 mod http;
 mod http_failures;
 mod http_hostile;
