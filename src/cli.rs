@@ -127,6 +127,9 @@ enum TopicsAction {
     Plan,
     /// Creates what is missing; never deletes or shrinks.
     Apply(Apply),
+    /// Lets a partition of our own topics go on behind a batch that cannot be decoded: a plan, and with --execute it
+    /// is done.
+    SkipUnreadable(ops::skip::SkipUnreadable),
 }
 
 #[derive(Debug, Subcommand)]
@@ -180,6 +183,14 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
             let (_, effective) = load(cli)?;
             say(&ops::config::text(&effective));
             Ok(0)
+        }
+        Command::Topics {
+            action: TopicsAction::SkipUnreadable(args),
+        } => {
+            let (config, _) = load(cli)?;
+            let (mut input, mut out) = (io::stdin(), BufWriter::new(io::stdout()));
+            let mut terminal = terminal(&mut input, &mut out);
+            runtime.block_on(ops::skip::run(&config, args, &mut terminal))
         }
         Command::Topics { action } => {
             let (config, _) = load(cli)?;

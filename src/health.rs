@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::egov::ServiceState;
 use crate::engine::poison::Share;
+use crate::engine::state::Partition;
 use crate::engine::trouble::Trouble;
+use crate::engine::window::Span;
 use crate::known_topics::Refusal;
 
 /// A producer call that is older will never return. The watchdog ends the process then.
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub floods: Vec<Share>,
     /// What keeps records from being read.
     pub consumer_troubles: Vec<Trouble>,
+    /// What cannot be decoded of our own topics: these partitions wait for an operator.
+    pub unreadable: Vec<(Partition, Span)>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
 }
@@ -221,6 +225,7 @@ pub fn ready(snapshot: &Snapshot) -> Report {
     checks.extend(snapshot.senders.into_iter().flat_map(senders));
     checks.extend(output_topics(&snapshot.refusing));
     checks.extend(input(&snapshot.floods));
+    checks.extend(unreadable(&snapshot.unreadable));
     checks.extend(snapshot.redis.map(redis));
     checks.extend(snapshot.services.iter().map(service));
     Report::of(checks)
@@ -336,6 +341,25 @@ fn input(floods: &[Share]) -> Option<Check> {
     let parts: Vec<_> = floods.iter().map(part).collect();
     let reason = format!("{} lately cannot be read", parts.join(", "));
     (!floods.is_empty()).then(|| told("input", Some((Status::Degraded, reason.into()))))
+}
+
+fn unreadable(held: &[(Partition, Span)]) -> Option<Check> {
+    let part = |(partition, range): &(Partition, Span)| {
+        let last = range.until - 1;
+        let Partition { topic, number } = partition;
+        format!("{topic} [{number}] from {} to {last}", range.from)
+    };
+    let parts: Vec<_> = held.iter().map(part).collect();
+    let reason = format!(
+        "{} cannot be decoded, and the partition waits: see user-otp topics skip-unreadable",
+        parts.join(", ")
+    );
+    (!held.is_empty()).then(|| {
+        told(
+            "unreadable-batches",
+            Some((Status::Degraded, reason.into())),
+        )
+    })
 }
 
 fn redis(redis: Redis) -> Check {

@@ -133,6 +133,7 @@ impl Management {
             consumer_refusal: engine.and_then(|engine| engine.vitals().consumer_refusal()),
             refusing: self.refusing(),
             floods: engine.map_or_else(Vec::new, Observer::floods),
+            unreadable: engine.map_or_else(Vec::new, Observer::unreadable),
             consumer_troubles: engine.map_or_else(Vec::new, Observer::consumer_troubles),
             redis: self.redis.as_ref().map(|redis| redis()),
         }

@@ -158,6 +158,8 @@ words! {
         NotJson = "not-json",
         /// The value is JSON of another shape than a request's.
         WrongShape = "wrong-shape",
+        /// The batch that holds the record cannot be decompressed, or is damaged.
+        UnreadableBatch = "unreadable-batch",
         /// The tenant's SMS topic does not exist.
         UnknownOutputTopic = "unknown-output-topic",
         /// A service answered with a 4xx that asking again will not change.

@@ -88,6 +88,7 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
         connection: connection(config),
         requests: config.topics.requests.clone(),
         jobs: config.topics.jobs.clone(),
+        job_log: config.topics.job_log.clone(),
         retry_prefix: config.topics.retry_prefix.clone(),
         bounds: Bounds {
             window: engine.window,

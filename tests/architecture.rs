@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 /// Values in, values out: what these decide can be tested, and simulated, without the world.
-const PURE: [&str; 46] = [
+const PURE: [&str; 49] = [
     "bounded.rs",
     "clock.rs",
     "decide.rs",
@@ -28,9 +28,12 @@ const PURE: [&str; 46] = [
     "engine/record.rs",
     "engine/retry.rs",
     "engine/state.rs",
+    "engine/state/doubt.rs",
     "engine/supersede.rs",
     "engine/tag.rs",
     "engine/trouble.rs",
+    "engine/unreadable.rs",
+    "engine/unreadable/suspects.rs",
     "health.rs",
     "idempotency/memory.rs",
     "limits/memory.rs",

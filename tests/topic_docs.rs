@@ -132,6 +132,7 @@ fn the_readme_knows_every_header() {
         headers::TYPE,
         headers::VALUE_SIZE,
         headers::VALUE_SHA256,
+        headers::LAST_OFFSET,
         headers::TRACEPARENT,
         headers::CORRELATION_ID,
         headers::TENANT_ID,

@@ -24,10 +24,13 @@ use super::refused::{self, Line, Refused};
 use super::start::{self, Answer, Ask};
 use super::state::{Epoch, Partition};
 use super::transaction::Note;
+use super::unreadable::inspect::Finding;
 use super::{EngineError, clients, consumer_watch, out_of_range};
 use crate::clock::EpochMs;
 use crate::handler::Handler;
 use crate::metrics::Rebalance;
+
+mod unreadable;
 
 /// The engine's consumer.
 pub(crate) type Consumer = BaseConsumer<Callbacks>;
@@ -56,6 +59,8 @@ pub(crate) struct Intake<H> {
     pub(crate) dispatcher: Arc<Dispatcher<H>>,
     /// Where pending partitions start, from the keeper.
     pub(crate) answers: Receiver<(u64, Partition, Answer)>,
+    /// What cannot be decoded, from the inspector.
+    pub(crate) findings: Receiver<Finding>,
     /// How long the end may take, once there is one.
     pub(crate) drain_for: Receiver<Duration>,
 }
@@ -85,6 +90,7 @@ impl<H: Handler> Intake<H> {
                     self.resume(&readable);
                 }
                 held_since = None;
+                self.take_findings();
                 self.poll_batch(room);
                 continue;
             }
@@ -210,6 +216,7 @@ impl<H: Handler> Intake<H> {
         };
         let time = message.timestamp().to_millis().map(EpochMs);
         let (offset, now) = (message.offset(), core.clock.now());
+        self.ask_about_gap(&partition, offset);
         let mut shared = core.lock();
         if core.out_of_range.is_heard() {
             // It may be from another log; whose is found out before it is read again.
@@ -617,6 +624,7 @@ impl ClientContext for Callbacks {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        unreadable::heard(&self.core, &error, reason);
         self.core.heard(&error, reason);
     }
 

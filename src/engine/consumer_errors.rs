@@ -235,6 +235,12 @@ impl ConsumerErrors {
         self.standing.extract_if(.., is_over).collect()
     }
 
+    /// What could not be decoded is proved, and its range is known.
+    pub(crate) fn end_undecodable(&mut self) {
+        let is_other = |error: &ConsumerError| classify(error.code) != ErrorClass::Undecodable;
+        self.standing.retain(is_other);
+    }
+
     /// The errors that stand.
     pub(crate) fn standing(&self) -> &[ConsumerError] {
         &self.standing

@@ -288,8 +288,9 @@ fn conditions(core: &Core, partitions: &[PartitionProgress]) -> Vec<(Condition, 
 fn resolve(core: &Core, consumer: &Consumer, stall: &Stall) {
     let undecodable = core.watch.lock().errors.undecodable().cloned();
     if let Some(error) = undecodable {
-        // The error does not say which partition's batch it is.
+        // The error does not say which partition's batch it is: the inspector finds out.
         tracing::debug!(%error, offset = stall.offset, "a batch may be undecodable");
+        core.suspects.lock().heard(stall.offset, Instant::now());
     }
     out_of_range::assign_again(core, consumer, std::slice::from_ref(&stall.partition));
 }

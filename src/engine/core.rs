@@ -1,6 +1,6 @@
 //! What the engine's threads share: the state behind its one lock, and the signals between them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,7 +15,9 @@ use super::out_of_range::OutOfRange;
 use super::poison::Inputs;
 use super::start::Ask;
 use super::state::{Epoch, Partition, State};
+use super::unreadable::suspects::Suspects;
 use super::vitals::Vitals;
+use super::window::Span;
 use super::{EngineError, Settings};
 use crate::clock::Clock;
 use crate::known_topics::KnownTopics;
@@ -31,6 +33,10 @@ pub(crate) struct Core {
     pub(crate) ends: Mutex<HashMap<Partition, i64>>,
     /// What of the input cannot be read.
     pub(crate) inputs: Mutex<Inputs>,
+    /// Where the library could not decode a batch.
+    pub(crate) suspects: Mutex<Suspects>,
+    /// What cannot be decoded of topics of ours, and waits for an operator.
+    pub(crate) unreadable: Mutex<BTreeMap<Partition, Span>>,
     pub(crate) reachability: Arc<Reachability>,
     /// What is wrong with the consumer.
     pub(crate) watch: Mutex<ConsumerWatch>,
@@ -88,6 +94,8 @@ impl Core {
             vitals: Arc::default(),
             ends: Mutex::default(),
             inputs: Mutex::new(inputs),
+            suspects: Mutex::default(),
+            unreadable: Mutex::default(),
             reachability: Arc::default(),
             watch: Mutex::new(watch),
             drained: AtomicBool::new(false),

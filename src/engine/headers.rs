@@ -34,6 +34,8 @@ pub const TYPE: &str = "otp-type";
 pub const VALUE_SIZE: &str = "otp-value-size";
 /// See [`VALUE_SIZE`].
 pub const VALUE_SHA256: &str = "otp-value-sha256";
+/// The last offset of a range that cannot be decoded; the first is its source.
+pub const LAST_OFFSET: &str = "otp-last-offset";
 /// The job that sent the request again.
 pub const REPLAY_ID: &str = "otp-replay-id";
 /// How often it was sent again.

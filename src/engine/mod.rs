@@ -40,10 +40,11 @@ use self::dispatch::Dispatcher;
 use self::output::Writer;
 use self::poison::Share;
 use self::record::{Origin, Reading};
-use self::state::Bounds;
+use self::state::{Bounds, Partition};
 use self::transaction::{Committer, GiveBack, Note};
 use self::trouble::Trouble;
 use self::vitals::Vitals;
+use self::window::Span;
 use crate::clock::Clock;
 use crate::handler::Handler;
 use crate::known_topics::KnownTopics;
@@ -86,6 +87,7 @@ pub mod tag;
 mod transaction;
 pub mod trial;
 pub mod trouble;
+pub(crate) mod unreadable;
 pub mod vitals;
 pub mod window;
 
@@ -98,6 +100,8 @@ pub struct Settings {
     pub requests: String,
     /// The topic of jobs' requests.
     pub jobs: String,
+    /// The job log, where operators let partitions go on.
+    pub job_log: String,
     /// Retry topics are this, a dot, and their delay.
     pub retry_prefix: String,
     /// The bounds of what is in hand.
@@ -288,6 +292,15 @@ impl Observer {
         self.0.watch.lock().troubles()
     }
 
+    /// What cannot be decoded of our own topics, and waits for an operator.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<(Partition, Span)> {
+        let held = self.0.unreadable.lock();
+        let held = held.iter();
+        held.map(|(partition, range)| (partition.clone(), *range))
+            .collect()
+    }
+
     /// How long ago the request that is most overdue should have had its end.
     #[must_use]
     pub fn overdue(&self) -> Option<Duration> {
@@ -474,11 +487,13 @@ fn start_threads<H: Handler>(
 ) -> Result<Threads, EngineError> {
     let (answer, answers) = mpsc::channel();
     let (drain, drain_for) = mpsc::channel();
+    let (found, findings) = mpsc::channel();
     let spawn = |name: &'static str| std::thread::Builder::new().name(name.to_owned());
     let intake = Intake {
         consumer: Arc::clone(consumer),
         dispatcher,
         answers,
+        findings,
         drain_for,
     };
     let sentinel = |thread| Sentinel {
@@ -500,6 +515,11 @@ fn start_threads<H: Handler>(
     let keeper = spawn("keeper").spawn(move || {
         keeper::run(&watched.core, &consumer, &answer);
     });
+    let watched = sentinel("inspector");
+    // Nobody waits for its end: it holds nothing that another thread needs.
+    spawn("inspector")
+        .spawn(move || unreadable::inspect::run(&watched.core, &found))
+        .map_err(|_| EngineError::Thread("inspector"))?;
     Ok(Threads {
         intake: intake.map_err(|_| EngineError::Thread("consumer"))?,
         committer: committer.map_err(|_| EngineError::Thread("committer"))?,

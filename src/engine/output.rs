@@ -208,6 +208,9 @@ impl Writer {
             envelope.source.partition,
         );
         push(&mut headers, headers::DLQ_OFFSET, envelope.source.offset);
+        if let Some(last) = request.last_offset {
+            push(&mut headers, headers::LAST_OFFSET, last);
+        }
         push(&mut headers, headers::DLQ_GROUP, &self.group);
         push(&mut headers, headers::DLQ_DELIVERY_COUNT, attempts(request));
         push(&mut headers, headers::DLQ_MESSAGE, sentence(failure));
@@ -421,6 +424,9 @@ pub fn sentence(failure: Failure) -> &'static str {
         (_, Code::NotUtf8) => "the value is not UTF-8 text",
         (_, Code::NotJson) => "the value is not JSON",
         (_, Code::WrongShape) => "the value is JSON, but not an OTP request",
+        (_, Code::UnreadableBatch) => {
+            "a batch of records cannot be decompressed, or is damaged: nothing in it can be read"
+        }
         (_, Code::UnknownOutputTopic) => "the tenant's SMS topic does not exist",
         (_, Code::ServiceRefused) => "a service refused the call; asking again would not help",
         (_, Code::OutputTooLarge) => "a record of its result is larger than its topic takes",

@@ -11,6 +11,7 @@ use rdkafka::message::Message as _;
 use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::start::number;
+use super::state::Partition;
 use super::window::{self, PATIENCE, WindowError, assign, failed, partitions, reader_of_all};
 use crate::clock::EpochMs;
 
@@ -124,6 +125,22 @@ pub(super) fn committed(
             return Err(error.into());
         }
     }
+}
+
+/// The group's committed offset of one partition, if it has one. Blocks.
+///
+/// # Errors
+///
+/// As [`behind`].
+pub(crate) fn committed_at(
+    connection: &Connection,
+    partition: &Partition,
+) -> Result<Option<i64>, ProgressError> {
+    let (topic, number) = (&partition.topic, partition.number);
+    let consumer = reader_of_all(connection, topic)?;
+    let asked = partitions(&consumer, topic, &[number])?;
+    let committed = committed(connection, topic, &asked, PATIENCE)?;
+    Ok(committed.get(&number).copied())
 }
 
 fn is_forbidden(error: &KafkaError) -> bool {

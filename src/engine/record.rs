@@ -16,6 +16,7 @@ use crate::domain::request::{DecodeError, Submission};
 use crate::egov::{AtFloor, Queue};
 use crate::handler::Context;
 use crate::limits::{Charge, Client, Source};
+use crate::outcome::Code;
 
 /// Where a record is: `topic-partition-offset` in text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -178,6 +179,8 @@ pub struct Request {
     pub envelope: Envelope,
     /// The request itself.
     pub submission: Result<Submission, DecodeError>,
+    /// The last offset that it stands for, where it stands for a range that cannot be decoded.
+    pub last_offset: Option<i64>,
 }
 
 /// How a request's times follow from its record.
@@ -200,6 +203,34 @@ impl Request {
             record,
             envelope,
             submission,
+            last_offset: None,
+        }
+    }
+
+    /// Stands for a range, from `first` to `last_offset`, of which nothing can be decoded.
+    #[must_use]
+    pub fn unreadable(
+        first: Position,
+        last_offset: i64,
+        origin: Origin,
+        now: EpochMs,
+        reading: &Reading,
+    ) -> Self {
+        let record = Record {
+            position: first,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        Self {
+            submission: Err(DecodeError {
+                code: Code::UnreadableBatch,
+                line: 0,
+                column: 0,
+            }),
+            last_offset: Some(last_offset),
+            ..Self::read(record, origin, now, reading)
         }
     }
 

@@ -26,6 +26,7 @@ use super::retry::Parked;
 use super::tag::{Fill, Tag};
 use crate::clock::EpochMs;
 
+pub(crate) mod doubt;
 mod gauges;
 
 /// The part of the jobs in hand that are begun: live requests, whenever they come, and by whichever door, are to
@@ -144,6 +145,8 @@ struct Assigned {
     behind_since: Option<EpochMs>,
     /// The last commit that went through.
     committed: Option<Tag>,
+    /// Whether something of it cannot be decoded.
+    doubt: doubt::Doubt,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -221,6 +224,7 @@ impl State {
             skipped: 0,
             behind_since: None,
             committed: None,
+            doubt: doubt::Doubt::default(),
         };
         self.assigned.insert(partition, assigned);
         epoch
@@ -263,7 +267,7 @@ impl State {
         let assigned = self
             .assigned
             .get_mut(partition)
-            .filter(|assigned| !assigned.leaving)?;
+            .filter(|assigned| assigned.is_taken_in())?;
         match assigned.tracker.deliver(offset, time) {
             Delivery::Unfinished => {}
             Delivery::Finished | Delivery::Refused => return None,
@@ -489,7 +493,7 @@ impl State {
     /// yet. Where nothing is taken in any more it says nothing: what was polled since is not in the tracker.
     pub fn position(&mut self, partition: &Partition, position: Option<i64>) {
         let assigned = self.assigned.get_mut(partition);
-        let Some(assigned) = assigned.filter(|assigned| !assigned.leaving) else {
+        let Some(assigned) = assigned.filter(|assigned| assigned.is_taken_in()) else {
             return;
         };
         match position {
@@ -513,7 +517,8 @@ impl State {
                     bound.saturating_sub(1)
                 }
             };
-            let hold = !assigned.tracker.has_room(fill)
+            let hold = assigned.doubt.is_held()
+                || !assigned.tracker.has_room(fill)
                 || assigned.parked > share(bounds.parked)
                 // One alone passes, however large it is.
                 || assigned.waiting_bytes > share(waiting_bytes)
@@ -626,6 +631,7 @@ impl State {
             parked: self.parked.len() + self.due.len(),
             waiting_bytes: self.assigned.values().map(|one| one.waiting_bytes).sum(),
             partitions: self.assigned.len(),
+            unreadable: self.count_held(),
             skipped: self.skipped,
             lag,
         }

@@ -4,6 +4,7 @@
 //! aborted is not seen. Memory does not grow with the topic: one record is in hand at a time.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -16,6 +17,8 @@ use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::record::Record;
 use super::start::number;
+use super::state::Partition;
+use super::unreadable;
 use crate::clock::EpochMs;
 
 /// One question to the cluster may take this long, and a partition may be silent for so long.
@@ -77,9 +80,12 @@ pub enum WindowError {
 /// A topic between two points, record by record.
 pub struct Window {
     consumer: BaseConsumer<Quiet>,
+    connection: Connection,
     topic: String,
     /// What is still to be read, by partition.
     open: BTreeMap<i32, Span>,
+    /// What cannot be decoded was said before.
+    is_quiet: bool,
 }
 
 impl Window {
@@ -93,7 +99,12 @@ impl Window {
         topic: &str,
         bounds: &Bounds,
     ) -> Result<Self, WindowError> {
-        Self::open_by(reader(connection, topic)?, topic, bounds)
+        Self::open_by(
+            reader(connection, topic)?,
+            connection.clone(),
+            topic,
+            bounds,
+        )
     }
 
     /// The same of another topic, when this one is done with, in the memory that this one had. Blocks until
@@ -103,11 +114,12 @@ impl Window {
     ///
     /// As [`Window::open`].
     pub fn then(self, topic: &str, bounds: &Bounds) -> Result<Self, WindowError> {
-        Self::open_by(self.consumer, topic, bounds)
+        Self::open_by(self.consumer, self.connection, topic, bounds)
     }
 
     fn open_by(
         consumer: BaseConsumer<Quiet>,
+        connection: Connection,
         topic: &str,
         bounds: &Bounds,
     ) -> Result<Self, WindowError> {
@@ -134,9 +146,20 @@ impl Window {
         assign(&consumer, topic, starts)?;
         Ok(Self {
             consumer,
+            connection,
             topic: topic.to_owned(),
             open,
+            is_quiet: false,
         })
+    }
+
+    /// The same where an earlier look has said what cannot be decoded.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self {
+            is_quiet: true,
+            ..self
+        }
     }
 
     /// The same between these points alone: partitions that are not named, and whatever came later, are
@@ -169,7 +192,8 @@ impl Window {
         &self.open
     }
 
-    /// The next record; none at the end. Blocks.
+    /// The next record; none at the end. What cannot be decoded is passed over, and said on standard error.
+    /// Blocks.
     ///
     /// # Errors
     ///
@@ -184,16 +208,21 @@ impl Window {
                     let Some(span) = self.open.get(&partition).copied() else {
                         continue;
                     };
-                    if offset + 1 >= span.until {
-                        self.open.remove(&partition);
-                    }
-                    if offset < span.until {
-                        return Ok(Some(own(&message)));
+                    let record = (offset < span.until).then(|| own(&message));
+                    self.advance(partition, offset + 1);
+                    if record.is_some() {
+                        return Ok(record);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     silent = Silence::begin();
                     self.open.remove(&partition);
+                }
+                Some(Err(error)) if is_decode_error(&error) => {
+                    if self.pass_over()? {
+                        silent = Silence::begin();
+                    }
+                    silent.heard(&self.topic, error)?;
                 }
                 Some(Err(error)) => silent.heard(&self.topic, error)?,
                 None => silent.look(&self.topic)?,
@@ -201,6 +230,56 @@ impl Window {
         }
         Ok(None)
     }
+
+    fn advance(&mut self, partition: i32, next: i64) {
+        if let Some(span) = self.open.get_mut(&partition) {
+            span.from = span.from.max(next);
+            if span.from >= span.until {
+                self.open.remove(&partition);
+            }
+        }
+    }
+
+    /// Something cannot be decoded; the error does not say of which partition. Whether it was found.
+    fn pass_over(&mut self) -> Result<bool, WindowError> {
+        let mut found = false;
+        let open: Vec<_> = self.open.iter().map(|(one, span)| (*one, *span)).collect();
+        for (number, span) in open {
+            let partition = Partition {
+                topic: self.topic.as_str().into(),
+                number,
+            };
+            // What is not proved is looked at again with the next error.
+            let proved = unreadable::range_at(&self.connection, partition, span.from);
+            if let Ok(Some(range)) = proved {
+                found = true;
+                self.say(number, range);
+                self.advance(number, range.until);
+            }
+        }
+        if found {
+            let starts = self.open.iter().map(|(one, span)| (*one, span.from));
+            assign(&self.consumer, &self.topic, starts)?;
+        }
+        Ok(found)
+    }
+
+    fn say(&self, partition: i32, range: Span) {
+        if !self.is_quiet {
+            let (topic, last) = (&self.topic, range.until - 1);
+            let from = range.from;
+            // Nobody may listen.
+            let _ = writeln!(
+                io::stderr(),
+                "user-otp: {topic} [{partition}] from offset {from} to {last} cannot be decoded, and is passed over"
+            );
+        }
+    }
+}
+
+fn is_decode_error(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| unreadable::reader::DECODING.contains(&code))
 }
 
 /// What a topic gets from now on.

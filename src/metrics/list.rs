@@ -94,6 +94,8 @@ metrics! {
         "Partitions assigned to us whose start is not known yet";
     TROUBLES: Gauge "user_otp_consumer_troubles" ["trouble"]
         "What keeps records from being read, as health names it: partitions, topics and errors";
+    UNREADABLE: Gauge "user_otp_partitions_unreadable" []
+        "Partitions of our own topics that wait at a batch which cannot be decoded";
     REBALANCES: Counter "user_otp_rebalances" ["event"]
         "Changes of our partitions by the group";
     WINDOW: Gauge "user_otp_window_requests" []

@@ -176,6 +176,7 @@ struct Inner {
     partitions: Gauge,
     pending: Gauge,
     troubles: Family<One, Gauge>,
+    unreadable: Gauge,
     rebalances: Family<One, Counter>,
     window: Gauge,
     window_bytes: Gauge,
@@ -235,6 +236,7 @@ impl Default for Metrics {
             partitions: register(r, list::PARTITIONS, Gauge::default()),
             pending: register(r, list::PENDING, Gauge::default()),
             troubles: register(r, list::TROUBLES, Family::default()),
+            unreadable: register(r, list::UNREADABLE, Gauge::default()),
             rebalances: register(r, list::REBALANCES, Family::default()),
             window: register(r, list::WINDOW, Gauge::default()),
             window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
@@ -511,6 +513,7 @@ impl Inner {
         }
         let Some(engine) = &now.engine else { return };
         self.partitions.set(whole(engine.partitions));
+        self.unreadable.set(whole(engine.unreadable));
         self.window.set(whole(engine.window_requests));
         self.window_bytes.set(whole(engine.window_bytes));
         self.parked.set(whole(engine.parked));

@@ -164,6 +164,9 @@ pub fn advice(code: Code) -> &'static str {
         Code::NotUtf8 => "mend the producer: another encoding, or another serializer (Avro, Java)",
         Code::NotJson => "mend the producer: text that was cut, or joined twice",
         Code::WrongShape => "compare with the schema; often a topic that was mixed up",
+        Code::UnreadableBatch => {
+            "find its producer: the batch is damaged, or inflates beyond `receive.message.max.bytes` (100 MB)"
+        }
         Code::UnknownOutputTopic => {
             "create the state's topic, then send again; or the tenant id was wrong"
         }

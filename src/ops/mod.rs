@@ -16,6 +16,7 @@ pub mod rows;
 pub mod run;
 pub mod send;
 pub mod shown;
+pub mod skip;
 pub mod standin;
 pub mod status;
 pub mod terminal;

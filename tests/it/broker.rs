@@ -2,7 +2,7 @@
 //! between it and the service, or let it ask who we are.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -70,6 +70,21 @@ impl Broker {
         let dir = TempDir::new().expect("a folder");
         let address = script(dir.path(), &arguments);
         Self { dir, address }
+    }
+
+    /// The log of a partition in which nothing was deleted yet.
+    pub(crate) fn log_of(&self, topic: &str, partition: i32) -> PathBuf {
+        let name = format!("{topic}-{partition}");
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            if folder.ends_with(&name) {
+                return folder.join("00000000000000000000.log");
+            }
+            let entries = std::fs::read_dir(folder).expect("a folder");
+            let paths = entries.map(|entry| entry.expect("it stays as it is").path());
+            folders.extend(paths.filter(|path| path.is_dir()));
+        }
+        panic!("the broker has no {name}");
     }
 
     /// SIGSTOP: it holds its connections, and says nothing.

@@ -17,6 +17,8 @@ pub struct Gauges {
     pub waiting_bytes: usize,
     /// Partitions that are consumed.
     pub partitions: usize,
+    /// Partitions that wait at a batch which cannot be decoded.
+    pub unreadable: usize,
     /// Old records passed over since the start.
     pub skipped: u64,
     /// By topic.

@@ -41,6 +41,7 @@ pub(in crate::engine) fn settings(only_sms_topic: Option<&str>) -> Settings {
         },
         requests: "requests".into(),
         jobs: "jobs".into(),
+        job_log: "job-log".into(),
         retry_prefix: "retry".into(),
         bounds: bounds(),
         reading: Reading {

@@ -15,7 +15,7 @@ use crate::engine::record::Position;
 use crate::engine::window::Span;
 use crate::ops::letter::Letter;
 use crate::ops::shown::masked;
-use crate::outcome::Stage;
+use crate::outcome::{Code, Stage};
 use crate::wire::OutcomeOrigin;
 
 /// Why a record, or a row, is not sent.
@@ -33,6 +33,8 @@ pub(super) enum Skip {
     OldLogin,
     /// There is no value: a tombstone, or one that was too large to copy.
     NoValue,
+    /// It stands for a batch that cannot be decoded.
+    UnreadableBatch,
     /// No dead letter of ours.
     Foreign,
     /// It comes after the first `--limit`.
@@ -52,6 +54,7 @@ impl Skip {
             Self::ReplayLimit => "replay-limit",
             Self::OldLogin => "old-login",
             Self::NoValue => "no-value",
+            Self::UnreadableBatch => "unreadable-batch",
             Self::Foreign => "foreign",
             Self::Limit => "limit",
             Self::BadRow => "bad-row",
@@ -69,6 +72,9 @@ impl Skip {
             Self::OldLogin => "are logins of more than an hour ago; --since takes them too",
             Self::NoValue => {
                 "have no value: tombstones, or too large to be copied (user-otp dlq show)"
+            }
+            Self::UnreadableBatch => {
+                "stand for batches that cannot be decoded: what was in them is not known"
             }
             Self::Foreign => "are no dead letters of this service",
             Self::Limit => "come after the first --limit",
@@ -434,7 +440,10 @@ fn failed_at(letter: &Letter) -> EpochMs {
 /// What the record itself says against sending it.
 fn skip_of(letter: &Letter, rules: Rules<'_>) -> Option<Skip> {
     if letter.record().value.is_none() {
-        return Some(Skip::NoValue);
+        return Some(match letter.code() {
+            Some(Code::UnreadableBatch) => Skip::UnreadableBatch,
+            Some(_) | None => Skip::NoValue,
+        });
     }
     if rules.of_dead_letters && letter.failure().is_none() {
         return Some(Skip::Foreign);

@@ -1,0 +1,100 @@
+//! What cannot be decoded, as the consumer thread hears of it and passes over it.
+
+use std::time::Instant;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Consumer, Intake, give_back};
+use crate::engine::core::Core;
+use crate::engine::record::{Position, Request};
+use crate::engine::state::Partition;
+use crate::engine::state::doubt::GoOn;
+use crate::engine::unreadable::inspect::Finding;
+use crate::engine::unreadable::reader::decode_error;
+use crate::handler::Handler;
+
+/// Notes where the library could not decode a batch.
+pub(super) fn heard(core: &Core, error: &KafkaError, sentence: &str) {
+    if let Some(found) = decode_error(error, sentence) {
+        core.suspects.lock().heard(found.first, Instant::now());
+    }
+}
+
+impl<H: Handler> Intake<H> {
+    /// Where the library passes over a batch by itself, the next record of its partition shows it.
+    pub(super) fn ask_about_gap(&self, partition: &Partition, offset: i64) {
+        let core = &self.dispatcher.core;
+        let mut shared = core.lock();
+        let Some(next) = shared.state.next_offset(partition) else {
+            return;
+        };
+        if next < offset
+            && let Some(suspect) = core.suspects.lock().passed(next..offset, Instant::now())
+        {
+            shared.state.ask(partition, suspect);
+        }
+    }
+
+    /// Passes over what cannot be decoded: each range has its one dead letter, in the transaction that commits the
+    /// offset behind it.
+    pub(super) fn take_findings(&self) {
+        while let Ok(finding) = self.findings.try_recv() {
+            self.go_on(&finding);
+        }
+    }
+
+    fn go_on(&self, finding: &Finding) {
+        let core = &self.dispatcher.core;
+        let Finding {
+            partition,
+            epoch,
+            range,
+        } = finding;
+        let Some(GoOn { at, unfinished }) = core.lock().state.go_on(partition, *epoch, *range)
+        else {
+            return;
+        };
+        if let Err(error) = assign_at(&self.consumer, partition, at) {
+            tracing::error!(
+                %error,
+                topic = &*partition.topic,
+                partition = partition.number,
+                "a partition could not be started again: restart this instance"
+            );
+        }
+        let Some(range) = unfinished else {
+            return;
+        };
+        let (topic, number, last) = (&partition.topic, partition.number, range.until - 1);
+        tracing::warn!(
+            topic = &**topic,
+            partition = number,
+            from = range.from,
+            to = last,
+            "a batch cannot be decoded, and is passed over: it is one dead letter"
+        );
+        let (now, settings) = (core.clock.now(), &core.settings);
+        let Some(origin) = settings.origin(topic) else {
+            return;
+        };
+        let first = Position {
+            topic: topic.clone(),
+            partition: number,
+            offset: range.from,
+        };
+        let request = Request::unreadable(first, last, origin, now, &settings.reading);
+        core.inputs.lock().note(topic, true, now);
+        let admission = core.lock().state.admit(request, *epoch, now);
+        self.dispatcher.admitted(admission);
+    }
+}
+
+/// Starts the partition again at an offset: the library forgets what it had of it.
+fn assign_at(consumer: &Consumer, partition: &Partition, at: i64) -> Result<(), KafkaError> {
+    give_back(consumer, std::slice::from_ref(partition))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(at))?;
+    consumer.incremental_assign(&list)
+}
