@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod notification;
 pub mod ops;
 pub mod outcome;
+pub mod retry_topics;
 pub mod service;
 pub mod store;
 pub mod telemetry;

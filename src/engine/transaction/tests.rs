@@ -19,6 +19,7 @@ use crate::engine::supersede::tests::{
 };
 use crate::known_topics::{Gate, KnownTopics};
 use crate::metrics::Metrics;
+use crate::retry_topics::RetryTopics;
 
 /// The last of three that were asked a second apart.
 const DEADLINE: EpochMs = EpochMs(LATE + 2_000 + 300_000);
@@ -41,7 +42,7 @@ fn settings(only_sms_topic: Option<&str>) -> Settings {
         },
         requests: "requests".into(),
         jobs: "jobs".into(),
-        retry_prefix: "retry".into(),
+        retries: RetryTopics::new("retry"),
         bounds: bounds(),
         reading: Reading {
             lifetime: LIFETIME,
