@@ -2,6 +2,7 @@
  * It allocates nothing and looks no symbol up: it is called before the process's allocator is ready. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -38,4 +39,13 @@ time_t time(time_t *into) {
   if (clock_gettime(CLOCK_REALTIME, &now) != 0) return -1;
   if (into) *into = now.tv_sec;
   return now.tv_sec;
+}
+
+/* Who waits until a time has it from this clock; the kernel knows the right one alone. */
+int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
+                           const struct timespec *restrict until) {
+  struct timespec right = *until;
+  if (right.tv_sec < 1000000000) return pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &right);
+  right.tv_sec -= offset();
+  return pthread_cond_clockwait(cond, mutex, CLOCK_REALTIME, &right);
 }
