@@ -5,6 +5,8 @@
 //! finished; a service being down is said, and changes nothing, since requests wait for it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -52,8 +54,12 @@ pub struct Snapshot {
     pub consumer_troubles: Vec<Trouble>,
     /// What cannot be decoded of our own topics: these partitions wait for an operator.
     pub unreadable: Vec<(Partition, Span)>,
+    /// Topics that are named like retry topics and are none.
+    pub foreign_topics: BTreeSet<Arc<str>>,
     /// Redis, where it is configured.
     pub redis: Option<Redis>,
+    /// How this machine's clock compares with the brokers'.
+    pub clock: ClockHealth,
 }
 
 /// The engine's signs of life.
@@ -130,6 +136,22 @@ pub enum Redis {
     Down,
 }
 
+/// How this machine's clock compares with the brokers', by the time that they give to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClockHealth {
+    /// No record came yet to compare by.
+    #[default]
+    NothingYet,
+    /// The topic has its producers' times, or may not be described.
+    NotCompared,
+    /// Within `request.min_life`.
+    Agrees,
+    /// Ahead by so much: requests end too early.
+    Ahead(Duration),
+    /// Behind by so much: requests are served too late.
+    Behind(Duration),
+}
+
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -149,7 +171,7 @@ pub struct Check {
     pub name: &'static str,
     /// How it is.
     pub status: Status,
-    /// Why it is not up.
+    /// Why it is not up, or what is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
     /// Whether the whole is no better than this.
@@ -226,7 +248,9 @@ pub fn ready(snapshot: &Snapshot) -> Report {
     checks.extend(output_topics(&snapshot.refusing));
     checks.extend(input(&snapshot.floods));
     checks.extend(unreadable(&snapshot.unreadable));
+    checks.extend(foreign(&snapshot.foreign_topics));
     checks.extend(snapshot.redis.map(redis));
+    checks.push(clock(snapshot.clock));
     checks.extend(snapshot.services.iter().map(service));
     Report::of(checks)
 }
@@ -362,6 +386,40 @@ fn unreadable(held: &[(Partition, Span)]) -> Option<Check> {
     })
 }
 
+fn foreign(topics: &BTreeSet<Arc<str>>) -> Option<Check> {
+    let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+    let reason = format!(
+        "named like a retry topic, without a delay that can be read: {} is not read",
+        names.join(", ")
+    );
+    (!names.is_empty()).then(|| told("retry-topics", Some((Status::Degraded, reason.into()))))
+}
+
+fn clock(clock: ClockHealth) -> Check {
+    let (status, reason) = match clock {
+        ClockHealth::NothingYet | ClockHealth::Agrees => return check("clock", None),
+        ClockHealth::NotCompared => {
+            let reason = "not compared with the brokers': the outcome topic has no LogAppendTime";
+            (Status::Up, reason.into())
+        }
+        ClockHealth::Ahead(by) => {
+            let reason = format!(
+                "{} ahead of the brokers': requests end as deadline-near",
+                humantime::format_duration(by)
+            );
+            (Status::Degraded, reason.into())
+        }
+        ClockHealth::Behind(by) => {
+            let reason = format!(
+                "{} behind the brokers': requests are served past their deadline",
+                humantime::format_duration(by)
+            );
+            (Status::Degraded, reason.into())
+        }
+    };
+    told("clock", Some((status, reason)))
+}
+
 fn redis(redis: Redis) -> Check {
     let trouble = match redis {
         Redis::Up => None,
@@ -480,6 +538,10 @@ mod tests {
             senders: Some(Senders { sms, email }),
             ..well()
         }
+    }
+
+    fn clock_is(clock: ClockHealth) -> Snapshot {
+        Snapshot { clock, ..well() }
     }
 
     fn refusing(topic: &str, why: Refusal, every: bool) -> Snapshot {
@@ -661,6 +723,33 @@ mod tests {
         Snapshot { floods: vec![flood("requests", 90)], ..well() },
         Status::Degraded,
         Some(("input", "90 % of what came on requests lately cannot be read"))
+    )]
+    #[case::foreign_topic(
+        Snapshot { foreign_topics: BTreeSet::from(["retry.5x".into()]), ..well() },
+        Status::Degraded,
+        Some((
+            "retry-topics",
+            "named like a retry topic, without a delay that can be read: retry.5x is not read"
+        ))
+    )]
+    #[case::clock_ahead(
+        clock_is(ClockHealth::Ahead(120 * SECOND)),
+        Status::Degraded,
+        Some(("clock", "2m ahead of the brokers': requests end as deadline-near"))
+    )]
+    #[case::clock_behind(
+        clock_is(ClockHealth::Behind(90 * SECOND)),
+        Status::Degraded,
+        Some(("clock", "1m 30s behind the brokers': requests are served past their deadline"))
+    )]
+    #[case::clock_agrees(clock_is(ClockHealth::Agrees), Status::Up, None)]
+    #[case::clock_not_compared(
+        clock_is(ClockHealth::NotCompared),
+        Status::Up,
+        Some((
+            "clock",
+            "not compared with the brokers': the outcome topic has no LogAppendTime"
+        ))
     )]
     #[case::no_redis(Snapshot { redis: Some(Redis::Up), ..well() }, Status::Up, None)]
     #[case::redis_down(

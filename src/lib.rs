@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod notification;
 pub mod ops;
 pub mod outcome;
+pub mod retry_topics;
 pub mod service;
 pub mod standstill;
 pub mod store;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::egov::Services;
 use crate::engine::Observer;
 use crate::engine::admin::Admin;
+use crate::engine::broker_clock::BrokerClock;
 use crate::engine::vitals::Vitals;
 use crate::health::{
     self, Engine, Group, Producer, Redis, Refusing, Report, Senders, Snapshot, Status,
@@ -50,6 +51,8 @@ pub struct Management {
     pub redis: Option<Box<dyn Fn() -> Redis + Send + Sync>>,
     /// Asks for live engines, where the engine runs elsewhere.
     pub group: Option<GroupWatch>,
+    /// How this machine's clock compares with the brokers'.
+    pub clock: BrokerClock,
     /// The longest that the poll loop may stand still.
     pub max_poll_interval: Duration,
 }
@@ -135,7 +138,9 @@ impl Management {
             floods: engine.map_or_else(Vec::new, Observer::floods),
             unreadable: engine.map_or_else(Vec::new, Observer::unreadable),
             consumer_troubles: engine.map_or_else(Vec::new, Observer::consumer_troubles),
+            foreign_topics: engine.map_or_else(Default::default, Observer::foreign_topics),
             redis: self.redis.as_ref().map(|redis| redis()),
+            clock: self.clock.health(),
         }
     }
 

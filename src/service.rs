@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::egov::Services;
 use crate::engine::admin::Admin;
+use crate::engine::broker_clock::BrokerClock;
 use crate::engine::clients::Connection;
 use crate::engine::door::{self, Door};
 use crate::engine::output::Writer;
@@ -30,6 +31,7 @@ use crate::limits::{self, Limits};
 use crate::management::{GroupWatch, Management};
 use crate::metrics::Metrics;
 use crate::standstill::Standstill;
+use crate::retry_topics::RetryTopics;
 use crate::store::Store;
 use crate::topics::{Found, Role, catalog};
 use crate::topology;
@@ -89,7 +91,7 @@ pub fn engine_settings(config: &Config, found: &HashMap<String, Found>) -> Setti
         requests: config.topics.requests.clone(),
         jobs: config.topics.jobs.clone(),
         job_log: config.topics.job_log.clone(),
-        retry_prefix: config.topics.retry_prefix.clone(),
+        retries: RetryTopics::new(config.topics.retry_prefix.as_str()),
         bounds: Bounds {
             window: engine.window,
             window_bytes: engine.window_bytes,
@@ -165,7 +167,7 @@ impl Service {
 
     /// What the management port shows; `admin` asks for engines elsewhere.
     #[must_use]
-    pub fn management(&self, config: &Config, admin: &Admin) -> Management {
+    pub fn management(&self, config: &Config, admin: &Admin, clock: BrokerClock) -> Management {
         let senders = [&config.topics.sms, &config.topics.email].map(Clone::clone);
         let engine = self.engine.as_ref();
         let producers = [
@@ -189,6 +191,7 @@ impl Service {
             needed: vec![config.topics.sms.clone(), config.topics.outcomes.clone()],
             redis: self.store.is_some().then(|| self.redis()),
             group: engine.is_none().then(watch),
+            clock,
             max_poll_interval: connection.max_poll_interval(),
         }
     }

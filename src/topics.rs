@@ -376,6 +376,13 @@ impl Item {
 }
 
 impl Found {
+    /// Whether records are known to have this clock's time.
+    #[must_use]
+    pub fn has_timestamps(&self, clock: Timestamps) -> bool {
+        let found = self.configs.get("message.timestamp.type");
+        found.is_some_and(|found| *found == clock.to_string())
+    }
+
     fn number(&self, key: &str) -> Option<i64> {
         self.configs.get(key)?.parse().ok()
     }

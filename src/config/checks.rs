@@ -12,8 +12,19 @@ pub(super) fn not_empty(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Topics of Kafka itself.
+const INTERNAL: [&str; 4] = [
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+];
+
 /// Kafka's own rule.
 pub(super) fn topic(text: &str) -> Result<(), String> {
+    if INTERNAL.contains(&text) {
+        return Err(format!("must not be {text:?}, which is Kafka's own"));
+    }
     if !name_fits(text) || text.len() > 249 || matches!(text, "" | "." | "..") {
         let what = quote_text(text);
         return Err(format!(
@@ -39,10 +50,15 @@ pub(super) fn instance(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Ok(());
     }
+    let what = quote_text(text);
     if text.ends_with("-http") {
-        let what = quote_text(text);
         return Err(format!(
             "must not end in -http, as the HTTP door's own transactional id does, and is {what}"
+        ));
+    }
+    if text.ends_with("-check") || text.starts_with("job-") {
+        return Err(format!(
+            "must not begin with job- or end in -check, as transactional ids of commands do, and is {what}"
         ));
     }
     group(text)

@@ -57,11 +57,36 @@ fn topics(r: &mut Reader, config: &Config) {
             r.contradiction(key, Some("topics.retry_prefix"), problem);
         }
     }
+    if config.tenancy.central_instance {
+        tenants_topics(r, config, &named);
+    }
     let longest = config.retry.delays.iter().map(|t| t.label.len()).max();
     if topics.retry_prefix.len() + 1 + longest.unwrap_or(0) > 249 {
         let problem = "is too long: with a delay's name it is over Kafka's 249 characters";
         let against = Some("retry.delays");
         r.contradiction("topics.retry_prefix", against, problem.into());
+    }
+}
+
+/// In a central instance the tenant, which strangers choose, is the beginning of a message's topic:
+/// `{tenant}-{topics.sms}`. None of those may be a topic of another role.
+fn tenants_topics(r: &mut Reader, config: &Config, named: &[(&str, &String)]) {
+    let topics = &config.topics;
+    let prefix = topics.retry_prefix.replace('_', ".");
+    for (base_key, base) in [("topics.sms", &topics.sms), ("topics.email", &topics.email)] {
+        let of_tenants = format!("-{}", base.replace('_', "."));
+        let ends_alike = |name: &str| name.replace('_', ".").ends_with(&of_tenants);
+        for (key, name) in named.iter().filter(|(_, name)| ends_alike(name)) {
+            let problem = format!("{name:?} could be a tenant's {base_key}, *-{base}");
+            r.contradiction(key, Some(base_key), problem);
+        }
+        if let Some((family, label)) = of_tenants.rsplit_once('.')
+            && prefix.ends_with(family)
+            && label.starts_with(|one: char| one.is_ascii_digit())
+        {
+            let problem = format!("*-{base}, of a tenant, could be a retry topic, {prefix}.*");
+            r.contradiction(base_key, Some("topics.retry_prefix"), problem);
+        }
     }
 }
 

@@ -44,6 +44,10 @@ const OWNED: &[(&str, &str)] = &[
         "a transaction needs every in-sync replica",
     ),
     (
+        "topic.blacklist",
+        "a topic that is left out would be written and never read",
+    ),
+    (
         "transactional.id",
         "it is made of kafka.group and kafka.instance",
     ),

@@ -134,8 +134,6 @@ pub(super) fn networks(raw: &Raw) -> Parsed<Vec<IpNet>> {
 
 /// Retry's tiers.
 pub(super) fn delays(raw: &Raw) -> Parsed<Vec<RetryDelay>> {
-    const BOUNDS: RangeInclusive<Duration> =
-        Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
     const TIERS: RangeInclusive<usize> = 1..=10;
 
     let (labels, shown) = list(|_| Ok(()))(raw)?;
@@ -143,16 +141,8 @@ pub(super) fn delays(raw: &Raw) -> Parsed<Vec<RetryDelay>> {
         return Err(format!("must have 1 to 10 delays, not {}", labels.len()));
     }
     let delays = labels
-        .into_iter()
-        .map(|label| {
-            let delay = parse_duration(&label, &BOUNDS)?;
-            if !label.chars().all(|c| c.is_ascii_alphanumeric()) {
-                return Err(format!(
-                    "{label:?} is part of a topic's name: write it in letters and digits alone"
-                ));
-            }
-            Ok(RetryDelay { label, delay })
-        })
+        .iter()
+        .map(|label| RetryDelay::parse(label))
         .collect::<Result<Vec<_>, String>>()?;
     if let Some(pair) = delays.windows(2).find(|w| w[0].delay >= w[1].delay) {
         let (before, after) = (&pair[0].label, &pair[1].label);
@@ -259,7 +249,10 @@ fn as_text(raw: &Raw) -> Option<&str> {
     }
 }
 
-fn parse_duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
+pub(super) fn parse_duration(
+    text: &str,
+    bounds: &RangeInclusive<Duration>,
+) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(no_unit(&one_line(text)));

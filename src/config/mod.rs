@@ -97,7 +97,7 @@ impl Config {
     }
 }
 
-/// `HOSTNAME`, with what does not fit an instance's name replaced.
+/// `HOSTNAME`, with what does not fit an instance's name replaced ([`checks::instance`]).
 /// [`Config::from_process`] sees to it that there is one.
 fn host_name(env: &BTreeMap<OsString, OsString>) -> String {
     let name = env.get(OsStr::new("HOSTNAME"));
@@ -112,5 +112,14 @@ fn host_name(env: &BTreeMap<OsString, OsString>) -> String {
     if name.is_empty() {
         return "localhost".to_owned();
     }
-    name
+    // No host has a `_` in its name: none of these becomes the name of another.
+    let name = if let Some(rest) = name.strip_prefix("job-") {
+        format!("job_{rest}")
+    } else {
+        name
+    };
+    match name.rsplit_once('-') {
+        Some((rest, end @ ("http" | "check"))) => format!("{rest}_{end}"),
+        Some(_) | None => name,
+    }
 }

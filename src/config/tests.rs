@@ -555,8 +555,25 @@ fn a_wrong_value_is_named(#[case] file: &str, #[case] line: &str) {
 )]
 #[case("[topics]\njob_log = \"user-otp_dlq\"", r#"topics.job_log: is the same topic as topics.dead_letters, "user-otp_dlq" (file my.toml, line 2; topics.dead_letters: default)"#)]
 #[case("[topics]\njobs = \"user-otp.retry.jobs\"", r#"topics.jobs: "user-otp.retry.jobs" would be read as a retry topic, user-otp.retry.* (file my.toml, line 2; topics.retry_prefix: default)"#)]
+#[case("[tenancy]\ncentral_instance = true\n[topics]\nsms = \"sms\"\nrequests = \"pb-sms\"", r#"topics.requests: "pb-sms" could be a tenant's topics.sms, *-sms (file my.toml, line 5; topics.sms: file my.toml, line 4)"#)]
+#[case(
+    "[tenancy]\ncentral_instance = true\n[topics]\nsms = \"x.7s\"\nretry_prefix = \"pb-x\"",
+    "topics.sms: *-x.7s, of a tenant, could be a retry topic, pb-x.* (file my.toml, line 4; topics.retry_prefix: file my.toml, line 5)"
+)]
 fn a_contradiction_names_both_sides(#[case] file: &str, #[case] line: &str) {
     assert_eq!(wrong(file), line);
+}
+
+#[rstest]
+#[case::http("pod-http", "pod_http")]
+#[case::check("a-check", "a_check")]
+#[case::job("job-7", "job_7")]
+#[case::both("job-7-http", "job_7_http")]
+#[case::statefulset("otp-http-0", "otp-http-0")]
+fn no_host_name_makes_another_ones_transactional_id(#[case] host: &str, #[case] instance: &str) {
+    let (config, _) = load("", &[("HOSTNAME", host)]).expect("any host name is taken");
+    assert_eq!(config.kafka.instance, instance);
+    assert!(super::checks::instance(instance).is_ok());
 }
 
 #[test]

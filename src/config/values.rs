@@ -2,21 +2,46 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::kinds::parse_duration;
+
 /// What stands where a secret was.
 pub(super) const MASK: &str = "***";
 
-/// One tier of retry.
+/// One delay of retries, and the last part of its topic's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryDelay {
     /// As written, the last part of the topic's name: `30s`.
     pub label: String,
     /// How long.
     pub delay: Duration,
+}
+
+impl RetryDelay {
+    /// Takes a duration of at most a day, in letters and digits alone: `30s`, `1m30s`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(label: &str) -> Result<Self, String> {
+        const BOUNDS: RangeInclusive<Duration> =
+            Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
+
+        let delay = parse_duration(label, &BOUNDS)?;
+        if !label.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err(format!(
+                "{label:?} is part of a topic's name: write it in letters and digits alone"
+            ));
+        }
+        Ok(Self {
+            label: label.to_owned(),
+            delay,
+        })
+    }
 }
 
 /// What an answer over HTTP waits for, and tells.

@@ -175,7 +175,7 @@ impl<H: Handler> Intake<H> {
                 }
             }
         }
-        let now = core.clock.now();
+        let (now, at) = (core.clock.now(), core.clock.uptime());
         let mut parked = false;
         for (record, epoch) in batch {
             self.note_clock(&record, now);
@@ -185,7 +185,7 @@ impl<H: Handler> Intake<H> {
             core.inputs.lock().note(topic, poison, now);
             let admission = {
                 let mut shared = core.lock();
-                let admission = shared.state.admit(request, epoch, now);
+                let admission = shared.state.admit(request, epoch, now, at);
                 parked |= shared.state.next_due().is_some();
                 admission
             };
@@ -368,11 +368,12 @@ impl Core {
 
     /// Takes a started partition in.
     fn take_in(&self, partition: Partition, tracker: super::offsets::Tracker) {
+        let mut shared = self.lock();
+        shared.pending.remove(&partition);
+        // The assign callback leaves foreign partitions out.
         let Some(origin) = self.settings.origin(&partition.topic) else {
             return;
         };
-        let mut shared = self.lock();
-        shared.pending.remove(&partition);
         let epoch = shared.state.assign(partition, origin, tracker);
         shared
             .tokens
@@ -468,7 +469,12 @@ impl Callbacks {
 
     fn assign(&self, consumer: &Consumer, partitions: &[Partition]) {
         self.core.metrics.rebalanced(Rebalance::Assigned);
-        let answers = self.look_up(consumer, partitions);
+        let (partitions, foreign): (Vec<_>, Vec<_>) = partitions
+            .iter()
+            .cloned()
+            .partition(|one| self.core.settings.origin(&one.topic).is_some());
+        self.core.lock().leave_alone(foreign);
+        let answers = self.look_up(consumer, &partitions);
         let (mut list, mut pending, mut started) =
             (TopicPartitionList::new(), Vec::new(), Vec::new());
         for (partition, answer) in answers {
@@ -575,6 +581,7 @@ impl Callbacks {
             let mut shared = core.lock();
             for partition in partitions {
                 shared.pending.remove(partition);
+                shared.foreign.remove(partition);
             }
             let epochs = shared.state.begin_revoke(partitions);
             shared.cancel(&epochs);

@@ -1,6 +1,6 @@
 //! What the engine's threads share: the state behind its one lock, and the signals between them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) tokens: HashMap<Epoch, CancellationToken>,
     /// Assigned, paused, and not started: it is not known where.
     pub(crate) pending: HashMap<Partition, Pending>,
+    /// Assigned by the group for the pattern of the subscription, and no topic of ours: never read or committed.
+    pub(crate) foreign: BTreeSet<Partition>,
     questions: u64,
     /// From the decision what a transaction commits until it is known whether it did.
     pub(crate) transaction_open: bool,
@@ -103,6 +105,7 @@ impl Core {
                 state,
                 tokens: HashMap::new(),
                 pending: HashMap::new(),
+                foreign: BTreeSet::new(),
                 questions: 0,
                 transaction_open: false,
             }),
@@ -193,6 +196,20 @@ impl Shared {
         self.questions += 1;
         let question = self.questions;
         self.pending.insert(partition, Pending { ask, question });
+    }
+
+    /// Notes partitions of topics that are not ours, and says each topic once.
+    pub(crate) fn leave_alone(&mut self, foreign: Vec<Partition>) {
+        for partition in foreign {
+            if !self.foreign.iter().any(|one| one.topic == partition.topic) {
+                tracing::warn!(
+                    topic = &*partition.topic,
+                    "the topic is named like a retry topic and its last part is no delay: its records are not read; \
+                     give it a name outside of topics.retry_prefix"
+                );
+            }
+            self.foreign.insert(partition);
+        }
     }
 
     /// Cancels what waits for permits in `epochs`.

@@ -68,7 +68,7 @@ impl<H: Handler> Dispatcher<H> {
         if let Some(due) = ticket.due {
             self.core
                 .metrics
-                .retry_started(due.age(self.core.clock.now()));
+                .retry_started(due.age(self.core.clock.uptime()));
         }
         if let Err(error) = &ticket.request.submission {
             let failure = Failure {
@@ -185,7 +185,7 @@ pub(crate) async fn run_retries<H: Handler>(dispatcher: Arc<Dispatcher<H>>) {
     let core = Arc::clone(&dispatcher.core);
     loop {
         let woken = core.retries.notified();
-        let now = core.clock.now();
+        let now = core.clock.uptime();
         let (admissions, next_due) = {
             let mut shared = core.lock();
             (shared.state.take_due(now), shared.state.next_due())
@@ -193,7 +193,6 @@ pub(crate) async fn run_retries<H: Handler>(dispatcher: Arc<Dispatcher<H>>) {
         admissions
             .into_iter()
             .for_each(|admission| dispatcher.admitted(admission));
-        // Looked at again after an hour at most, whatever the wall clock does meanwhile.
         let pause = next_due.map_or(Duration::from_secs(3600), |due| due.left(now));
         tokio::select! {
             () = woken => {}

@@ -66,6 +66,36 @@ pub const DLQ_MESSAGE: &str = "__dlq.errors.message";
 /// The headers that carry a job's id and history; kept as they are on what comes of it.
 pub const REPLAY: [&str; 4] = [REPLAY_ID, REPLAY_COUNT, REPLAY_BY, REPLAY_REASON];
 
+/// Every name with `otp-` that this version writes or reads.
+const KNOWN: [&str; 20] = [
+    EVENT_ID,
+    DEADLINE,
+    SOURCE,
+    RECEIVED,
+    ATTEMPT,
+    CHARGED,
+    CLIENT,
+    DISPOSITION,
+    ERROR_CODE,
+    ERROR_STAGE,
+    FIRST_FAILED,
+    FAILED,
+    TENANT,
+    TYPE,
+    VALUE_SIZE,
+    VALUE_SHA256,
+    REPLAY_ID,
+    REPLAY_COUNT,
+    REPLAY_BY,
+    REPLAY_REASON,
+];
+
+/// Whether a header has a name that is kept for us, and this version does not know it: a newer one wrote it.
+#[must_use]
+pub fn is_of_a_newer_version(name: &str) -> bool {
+    name.starts_with("otp-") && !KNOWN.contains(&name)
+}
+
 /// Whether a header is ours to write: it is left out when a record's headers are copied.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
@@ -201,6 +231,7 @@ mod tests {
             DLQ_DELIVERY_COUNT,
             DLQ_MESSAGE,
         ];
+        assert!(!names.into_iter().any(is_of_a_newer_version));
         assert_eq!(
             names.join(" "),
             "otp-event-id otp-deadline-ms otp-source otp-received-ms otp-attempt otp-charged otp-client \

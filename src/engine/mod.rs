@@ -22,6 +22,7 @@
 //! Pure, without Kafka or tokio: [`tag`], [`offsets`], [`lanes`], [`retry`], [`headers`],
 //! [`record`], [`output`], [`state`], [`supersede`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -49,12 +50,14 @@ use crate::clock::Clock;
 use crate::handler::Handler;
 use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
+use crate::retry_topics::RetryTopics;
 
 pub mod abilities;
 pub mod admin;
 pub mod advertised;
 mod aside;
 mod breaks;
+pub mod broker_clock;
 pub mod clients;
 mod consumer;
 mod consumer_errors;
@@ -102,8 +105,8 @@ pub struct Settings {
     pub jobs: String,
     /// The job log, where operators let partitions go on.
     pub job_log: String,
-    /// Retry topics are this, a dot, and their delay.
-    pub retry_prefix: String,
+    /// The names of retry topics.
+    pub retries: RetryTopics,
     /// The bounds of what is in hand.
     pub bounds: Bounds,
     /// How times follow from a record.
@@ -143,26 +146,35 @@ impl Settings {
         } else if topic == self.jobs {
             Some(Origin::Jobs)
         } else {
-            self.delay_of(topic).map(Origin::Retry)
+            self.retries.delay_of(topic).map(Origin::Retry)
         }
     }
 
-    /// The delay that a retry topic's name says, whatever the configured delays are now.
-    #[must_use]
-    pub fn delay_of(&self, topic: &str) -> Option<Duration> {
-        let delay = topic.strip_prefix(&self.retry_prefix)?.strip_prefix('.')?;
-        humantime::parse_duration(delay).ok()
+    /// Whether each topic that is consumed has one role, and what the engine writes for itself is read again.
+    fn check_topics(&self) -> Result<(), EngineError> {
+        let live = [
+            (&*self.requests, Origin::Requests),
+            (&*self.reading.accepted, Origin::Accepted),
+            (&*self.jobs, Origin::Jobs),
+        ];
+        let tiers = self.writer.tiers.iter();
+        let retries = tiers.map(|tier| (&*tier.topic, Origin::Retry(tier.delay)));
+        let unread = live
+            .into_iter()
+            .chain(retries)
+            .find(|(topic, role)| self.origin(topic) != Some(*role));
+        unread.map_or(Ok(()), |(topic, _)| {
+            Err(EngineError::Unread(topic.to_owned()))
+        })
     }
 
     /// Topic names, and a pattern for every retry topic there is.
     fn subscription(&self) -> Vec<String> {
-        let prefix = self.retry_prefix.replace('.', "\\.");
-        let retries = format!("^{prefix}\\.[0-9]+[a-z]+$");
         vec![
             self.requests.clone(),
             self.reading.accepted.to_string(),
             self.jobs.clone(),
-            retries,
+            self.retries.pattern(),
         ]
     }
 }
@@ -215,6 +227,12 @@ pub enum EngineError {
         /// The id.
         id: String,
     },
+    /// What is written to a topic would not be read from it.
+    #[error(
+        "the engine would write to {0} and not read it in that role: give every topic under topics.* a name of its \
+         own, and retry.delays durations such as \"30s\" or \"1m30s\""
+    )]
+    Unread(String),
     /// A thread could not be started, or ended by a defect.
     #[error("the engine's {0} thread is not there")]
     Thread(&'static str),
@@ -304,13 +322,21 @@ impl Observer {
     /// How long ago the request that is most overdue should have had its end.
     #[must_use]
     pub fn overdue(&self) -> Option<Duration> {
-        self.0.lock().state.overdue(self.0.clock.now())
+        self.0.lock().state.overdue(self.0.clock.uptime())
     }
 
     /// Partitions assigned to us whose start is not known yet.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.0.lock().pending.len()
+    }
+
+    /// Topics that look like retry topics and are none; their records are not read.
+    #[must_use]
+    pub fn foreign_topics(&self) -> BTreeSet<Arc<str>> {
+        let shared = self.0.lock();
+        let topics = shared.foreign.iter().map(|one| Arc::clone(&one.topic));
+        topics.collect()
     }
 
     /// Signs of life.
@@ -343,6 +369,7 @@ impl Engine {
         runtime: &Handle,
         patience: Duration,
     ) -> Result<Self, EngineError> {
+        settings.check_topics()?;
         let core = Arc::new(Core::new(settings, clock, metrics, topics));
         let writer = Arc::new(core.settings.writer.clone());
         let (notes, from_handlers) = mpsc::channel();

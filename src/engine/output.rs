@@ -345,12 +345,14 @@ pub(crate) fn ids_of(event_id: &str, context: &Context) -> Vec<Header> {
     headers
 }
 
-/// The record's own headers without ours, then the ids and, on a job's request, the job.
+/// The record's own headers without those that this version writes, then the ids and, on a job's request, the job.
 fn kept(record: &Record, request: &Request) -> Vec<Header> {
     let mut headers: Vec<Header> = record
         .headers
         .iter()
-        .filter(|header| !headers::is_ours(&header.name))
+        .filter(|header| {
+            !headers::is_ours(&header.name) || headers::is_of_a_newer_version(&header.name)
+        })
         .cloned()
         .collect();
     headers.extend(ids(request));

@@ -2,7 +2,7 @@
 //!
 //! Headers on the request topic are not trusted: whoever may write there may not steer us. Of
 //! ours only the event id, a deadline (which can only shorten), and the trace ids are read.
-//! Our own topics' headers are read as we wrote them.
+//! Our own topics' headers are read as we wrote them; those that only a newer version knows are carried along.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -195,7 +195,12 @@ pub struct Reading {
 impl Request {
     /// Reads a record; whatever its bytes are, the result is a request that has an end.
     #[must_use]
-    pub fn read(record: Record, origin: Origin, now: EpochMs, reading: &Reading) -> Self {
+    pub fn read(mut record: Record, origin: Origin, now: EpochMs, reading: &Reading) -> Self {
+        // On our own topics a newer version wrote them, and wants them back.
+        if origin == Origin::Requests {
+            let headers = &mut record.headers;
+            headers.retain(|header| !headers::is_of_a_newer_version(&header.name));
+        }
         let submission = Submission::decode(record.value.as_deref());
         let number = number_of(&submission, &record);
         let envelope = Envelope::read(&record, origin, now, reading, number);
@@ -388,6 +393,36 @@ mod tests {
             (envelope.received, envelope.context.deadline),
             (EpochMs(900_000), EpochMs(1_200_000))
         );
+    }
+
+    #[test]
+    fn headers_of_a_newer_version_are_kept_on_our_own_topics_alone() {
+        let kept = |origin| {
+            let header = |name: &str| Header {
+                name: name.to_owned(),
+                value: None,
+            };
+            let record = Record {
+                position: Position {
+                    topic: "t".into(),
+                    partition: 0,
+                    offset: 0,
+                },
+                timestamp: None,
+                key: None,
+                value: None,
+                headers: ["x-other", "otp-newer", "otp-attempt"].map(header).to_vec(),
+            };
+            let reading = Reading {
+                lifetime: Duration::from_secs(300),
+                accepted: "user-otp.accepted".into(),
+            };
+            let read = Request::read(record, origin, NOW, &reading).record;
+            read.headers.iter().any(|header| header.name == "otp-newer")
+        };
+        let retry = Origin::Retry(Duration::from_secs(5));
+        assert!(kept(retry) && kept(Origin::Accepted) && kept(Origin::Jobs));
+        assert!(!kept(Origin::Requests));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::EpochMs;
+use crate::clock::Uptime;
 
 /// One retry topic: a record on it is due at its record time plus `delay`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +60,11 @@ pub fn longest(tiers: &[Tier], left: Duration, min_life: Duration) -> Option<&Ti
     )
 }
 
-/// Items in the order of their due times; those of one moment in the order they came.
+/// Items in the order of their due times; those of one moment in the order they came. Due times are by the clock
+/// that only goes forward: how long an item still waits is fixed when it is parked.
 #[derive(Debug)]
 pub struct Parked<T> {
-    items: BTreeMap<(EpochMs, u64), T>,
+    items: BTreeMap<(Uptime, u64), T>,
     arrivals: u64,
 }
 
@@ -78,20 +79,20 @@ impl<T> Default for Parked<T> {
 
 impl<T> Parked<T> {
     /// Parks `item` until `due`.
-    pub fn park(&mut self, due: EpochMs, item: T) {
+    pub fn park(&mut self, due: Uptime, item: T) {
         self.arrivals += 1;
         self.items.insert((due, self.arrivals), item);
     }
 
     /// The item that has been due the longest at `now`.
-    pub fn take_due(&mut self, now: EpochMs) -> Option<T> {
+    pub fn take_due(&mut self, now: Uptime) -> Option<T> {
         let first = self.items.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
     /// When the next item is due.
     #[must_use]
-    pub fn next_due(&self) -> Option<EpochMs> {
+    pub fn next_due(&self) -> Option<Uptime> {
         self.items.first_key_value().map(|((due, _), _)| *due)
     }
 
@@ -123,6 +124,10 @@ mod tests {
     use rstest::rstest;
 
     const MIN_LIFE: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Uptime {
+        Uptime(Duration::from_secs(seconds))
+    }
 
     fn tiers(seconds: &[u64]) -> Vec<Tier> {
         seconds
@@ -170,15 +175,15 @@ mod tests {
     #[test]
     fn parked_items_come_out_when_due_and_in_order() {
         let mut parked = Parked::default();
-        parked.park(EpochMs(20), 'b');
-        parked.park(EpochMs(10), 'a');
-        parked.park(EpochMs(20), 'c');
-        assert_eq!(parked.next_due(), Some(EpochMs(10)));
-        assert_eq!(parked.take_due(EpochMs(9)), None);
-        assert_eq!(parked.take_due(EpochMs(10)), Some('a'));
-        assert_eq!(parked.take_due(EpochMs(19)), None);
+        parked.park(at(20), 'b');
+        parked.park(at(10), 'a');
+        parked.park(at(20), 'c');
+        assert_eq!(parked.next_due(), Some(at(10)));
+        assert_eq!(parked.take_due(at(9)), None);
+        assert_eq!(parked.take_due(at(10)), Some('a'));
+        assert_eq!(parked.take_due(at(19)), None);
         assert_eq!(parked.remove(|item| *item == 'b'), ['b']);
-        assert_eq!(parked.take_due(EpochMs(99)), Some('c'));
+        assert_eq!(parked.take_due(at(99)), Some('c'));
         assert_eq!(parked.next_due(), None);
     }
 

@@ -24,7 +24,7 @@ use super::offsets::{Delivery, Tracker};
 use super::record::{Origin, Request};
 use super::retry::Parked;
 use super::tag::{Fill, Tag};
-use crate::clock::EpochMs;
+use crate::clock::{EpochMs, Uptime};
 
 pub(crate) mod doubt;
 mod gauges;
@@ -79,9 +79,9 @@ pub struct Ticket {
     /// The person's lane.
     pub lane: LaneId,
     /// When it was to be handled, where it is a retry.
-    pub due: Option<EpochMs>,
+    pub due: Option<Uptime>,
     /// When it should have its end: its deadline, or when we got it or it was due, if later.
-    ends_by: EpochMs,
+    ends_by: Uptime,
     origin: Origin,
     bytes: usize,
 }
@@ -182,7 +182,7 @@ pub struct State {
     /// get free: to read on from a partition that was paused takes 100 ms. Their bytes count as in the window.
     jobs: VecDeque<Ticket>,
     /// How many requests in hand should have their end by a second, parked ones too.
-    ends: BTreeMap<i64, usize>,
+    ends: BTreeMap<u64, usize>,
     skipped: u64,
     hasher: RandomState,
     stopping: bool,
@@ -282,8 +282,9 @@ impl State {
         Some(assigned.epoch)
     }
 
-    /// Puts a delivered request where it belongs.
-    pub fn admit(&mut self, request: Request, epoch: Epoch, now: EpochMs) -> Admission {
+    /// Puts a delivered request where it belongs. `now` and `at` are one moment: how long a request still has, and
+    /// waits, follows from the wall clock once, here, and no later step of that clock changes it.
+    pub fn admit(&mut self, request: Request, epoch: Epoch, now: EpochMs, at: Uptime) -> Admission {
         let position = &request.record.position;
         let partition = Partition {
             topic: Arc::clone(&position.topic),
@@ -299,12 +300,13 @@ impl State {
         let origin = assigned.origin;
         let (lane, bytes) = (request.lane(&self.hasher), request.record.size());
         // A record time ahead of our clock must not make a wait longer than its topic's.
-        let due = match (origin, request.record.timestamp) {
-            (Origin::Retry(delay), Some(time)) => Some(time.min(now).plus(delay)),
+        let wait = match (origin, request.record.timestamp) {
+            (Origin::Retry(delay), Some(time)) => Some(time.min(now).plus(delay).left(now)),
             (Origin::Retry(_) | Origin::Requests | Origin::Accepted | Origin::Jobs, _) => None,
         };
-        let deadline = request.envelope.context.deadline;
-        let ends_by = deadline.max(now).max(due.unwrap_or(now));
+        let due = wait.map(|wait| at.plus(wait));
+        let left = request.envelope.context.deadline.left(now);
+        let ends_by = at.plus(left.max(wait.unwrap_or_default()));
         let ticket = Ticket {
             request,
             epoch,
@@ -315,7 +317,7 @@ impl State {
             bytes,
         };
         *self.ends.entry(second(ends_by)).or_default() += 1;
-        if let Some(due) = due.filter(|due| *due > now) {
+        if let Some(due) = due.filter(|due| *due > at) {
             assigned.parked += 1;
             assigned.waiting_bytes += ticket.waiting_bytes();
             self.parked.park(due, ticket);
@@ -325,7 +327,7 @@ impl State {
     }
 
     /// Takes what is due into the window, as far as there is room, and begins with jobs that wait.
-    pub fn take_due(&mut self, now: EpochMs) -> Vec<Admission> {
+    pub fn take_due(&mut self, now: Uptime) -> Vec<Admission> {
         while let Some(ticket) = self.parked.take_due(now) {
             if let Some(assigned) = self.current(&ticket) {
                 assigned.parked -= 1;
@@ -356,7 +358,7 @@ impl State {
 
     /// When the next parked request is due.
     #[must_use]
-    pub fn next_due(&self) -> Option<EpochMs> {
+    pub fn next_due(&self) -> Option<Uptime> {
         self.parked.next_due()
     }
 
@@ -639,9 +641,9 @@ impl State {
 
     /// How long ago the request that is most overdue should have had its end.
     #[must_use]
-    pub fn overdue(&self, now: EpochMs) -> Option<Duration> {
+    pub fn overdue(&self, now: Uptime) -> Option<Duration> {
         let (first, _) = self.ends.first_key_value()?;
-        let age = EpochMs(first.saturating_mul(1_000)).age(now);
+        let age = Uptime(Duration::from_secs(*first)).age(now);
         (!age.is_zero()).then_some(age)
     }
 
@@ -723,8 +725,8 @@ fn take_out(waiting: &mut VecDeque<Ticket>, leaves: impl Fn(&Ticket) -> bool) ->
 }
 
 /// The first second that has not begun before `time`.
-fn second(time: EpochMs) -> i64 {
-    time.0.div_euclid(1_000) + 1
+fn second(time: Uptime) -> u64 {
+    time.0.as_secs().saturating_add(1)
 }
 
 mod refused;

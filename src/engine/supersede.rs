@@ -165,6 +165,7 @@ pub(super) mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::clock::Uptime;
     use crate::engine::offsets::Tracker;
     use crate::engine::output::{EXPIRED, tests::writer};
     use crate::engine::record::{Header, Origin, Position, Reading, Record};
@@ -240,7 +241,7 @@ pub(super) mod tests {
                 accepted: "accepted".into(),
             };
             let request = Request::read(record, Origin::Requests, NOW, &reading);
-            match self.state.admit(request, epoch, NOW) {
+            match self.state.admit(request, epoch, NOW, Uptime::default()) {
                 Admission::Start(ticket) => self.head = Some(ticket),
                 Admission::Waits | Admission::LaneFull(_) => {}
             }

@@ -17,9 +17,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Drained;
 use crate::engine::admin::{Admin, AdminError};
+use crate::engine::broker_clock::{BrokerClock, ClockWatch};
 use crate::known_topics::KnownTopics;
 use crate::service::{self, Service};
-use crate::topics::{self, Found, Item, Owner, Role, State};
+use crate::topics::{self, Found, Item, Owner, Role, State, Timestamps};
 use crate::{management, topology};
 
 /// One question to the cluster at start may take this long.
@@ -88,6 +89,7 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     service::watch(service.vitals(), stalled_after, answers);
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
     let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
+    let compared = watch_clock(config, &found, clock.clone(), &servers, &stop)?;
     if let Some(door) = service.http(config, clock) {
         let listener = listen(config.http.port, "http.port").await?;
         tracing::info!(
@@ -104,7 +106,7 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     tracing::info!(port = listener.local_addr()?.port(), "management");
     servers.spawn(report(management::serve(
         listener,
-        service.management(config, &admin),
+        service.management(config, &admin, compared),
         stop.clone(),
     )));
     introduce(config);
@@ -115,6 +117,34 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
         servers,
         stop,
     })
+}
+
+/// Compares this machine's clock with the brokers', where they give outcomes their own time.
+fn watch_clock(
+    config: &Config,
+    found: &HashMap<String, Found>,
+    clock: Clock,
+    servers: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<BrokerClock> {
+    let outcomes = &config.topics.outcomes;
+    let compares = found
+        .get(outcomes)
+        .is_some_and(|topic| topic.has_timestamps(Timestamps::Append));
+    let seen = BrokerClock::new(compares);
+    if compares {
+        let connection = service::connection(config);
+        let bound = config.request.min_life;
+        let watch = ClockWatch::new(&connection, outcomes, bound, clock, seen.clone())?;
+        servers.spawn(watch.run(stop.clone()));
+    } else {
+        tracing::info!(
+            topic = outcomes,
+            "this machine's clock is not compared with the brokers': the topic has no message.timestamp.type=LogAppendTime, \
+             or may not be described"
+        );
+    }
+    Ok(seen)
 }
 
 /// Reads the list of topics again and again, as the engine does where it runs.

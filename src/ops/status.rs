@@ -18,6 +18,7 @@ use crate::engine::clients::Connection;
 use crate::engine::progress::{Behind, ProgressError, behind};
 use crate::engine::window::{Bounds, Window, WindowError};
 use crate::management::ask::Asker;
+use crate::retry_topics::RetryTopics;
 use crate::service;
 use crate::topology;
 
@@ -122,10 +123,8 @@ async fn ask(addresses: &[ServiceUrl]) -> anyhow::Result<Vec<Instance>> {
 /// Those that are configured, and whatever else of them the cluster has: the engine consumes it too.
 fn retry_topics(config: &Config, all: &[String]) -> Vec<String> {
     let mut topics = topology::retry_topics(config);
-    let delay = |topic: &String| -> Option<Duration> {
-        let rest = topic.strip_prefix(&config.topics.retry_prefix)?;
-        humantime::parse_duration(rest.strip_prefix('.')?).ok()
-    };
+    let names = RetryTopics::new(config.topics.retry_prefix.as_str());
+    let delay = |topic: &String| names.delay_of(topic);
     let found = all.iter().filter(|topic| delay(topic).is_some());
     let others: Vec<_> = found
         .filter(|topic| !topics.contains(*topic))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use user_otp::clock::EpochMs;
+use user_otp::clock::{EpochMs, Uptime};
 use user_otp::domain::contact::MobileNumber;
 use user_otp::domain::rejection::Rejection;
 use user_otp::engine::offsets::Tracker;
@@ -43,7 +43,7 @@ pub(crate) struct Instance {
     giving_back: Option<GivingBack>,
     /// The task that takes due requests in was woken.
     woken: bool,
-    wakes_at: Option<EpochMs>,
+    wakes_at: Option<Uptime>,
     committer: Committer,
     /// A call of the committer takes until then.
     calls_until: EpochMs,
@@ -146,7 +146,7 @@ impl Instance {
         assert_eq!(self.state.open(), 0, "requests are open");
         let gauges = self.state.gauges(&HashMap::new(), now);
         assert_eq!(gauges.window_bytes, 0, "bytes in the window are lost");
-        let never = EpochMs(i64::MAX / 2);
+        let never = Uptime(Duration::MAX);
         assert_eq!(self.state.overdue(never), None, "requests count as in hand");
     }
 
@@ -197,7 +197,7 @@ impl Instance {
     }
 
     fn is_awake(&self, world: &World) -> bool {
-        self.woken || self.wakes_at.is_some_and(|at| at <= world.now)
+        self.woken || self.wakes_at.is_some_and(|at| at <= world.uptime())
     }
 
     fn commit(&mut self, world: &mut World) {
@@ -441,7 +441,7 @@ impl Instance {
         for (record, epoch) in std::mem::take(&mut self.in_hand) {
             let origin = plan::origin(&record.position.topic).unwrap_or(Origin::Requests);
             let request = Request::read(record, origin, world.now, &plan::reading());
-            let admission = self.state.admit(request, epoch, world.now);
+            let admission = self.state.admit(request, epoch, world.now, world.uptime());
             self.woken |= self.state.next_due().is_some();
             self.admitted(admission, world);
         }
@@ -552,7 +552,7 @@ impl Instance {
             return;
         }
         self.woken = false;
-        let admissions = self.state.take_due(world.now);
+        let admissions = self.state.take_due(world.uptime());
         self.wakes_at = self.state.next_due();
         for admission in admissions {
             self.admitted(admission, world);

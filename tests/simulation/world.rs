@@ -1,6 +1,6 @@
 //! What all processes of a simulation share.
 
-use user_otp::clock::EpochMs;
+use user_otp::clock::{EpochMs, Uptime};
 
 use crate::broker::Broker;
 use crate::plan;
@@ -32,6 +32,11 @@ impl World {
             sms_is_away: false,
             healed: false,
         }
+    }
+
+    /// The present by the clock that only goes forward.
+    pub(crate) fn uptime(&self) -> Uptime {
+        Uptime(self.now.left(EpochMs(0)))
     }
 
     /// Whether something goes wrong now, `percent` times of a hundred.

@@ -3,6 +3,9 @@ use crate::engine::record::{Position, Reading, Record};
 
 const NOW: EpochMs = EpochMs(10_000_000);
 
+/// The same moment by the other clock.
+const AT: Uptime = Uptime(Duration::from_secs(1_000));
+
 fn bounds() -> Bounds {
     Bounds {
         window: 10,
@@ -47,7 +50,7 @@ fn request(partition: &Partition, offset: i64, time: EpochMs, origin: Origin) ->
 fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
     let epoch = state.deliver(partition, 0, Some(time), NOW).expect("ours");
     let request = request(partition, 0, time, Origin::Requests);
-    let Admission::Start(ticket) = state.admit(request, epoch, NOW) else {
+    let Admission::Start(ticket) = state.admit(request, epoch, NOW, AT) else {
         unreachable!("nobody is before it");
     };
     ticket
@@ -55,7 +58,7 @@ fn admit(state: &mut State, partition: &Partition, time: EpochMs) -> Ticket {
 
 #[test]
 fn a_request_is_overdue_from_its_deadline_or_from_when_we_got_it() {
-    let seconds = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let seconds = |seconds| AT.plus(Duration::from_secs(seconds));
     let hour_ago = EpochMs(NOW.0 - 3_600_000);
     for (time, ends_after) in [(NOW, 300), (hour_ago, 0)] {
         let (mut state, partition) = state();
@@ -83,25 +86,27 @@ fn a_retry_topic_is_held_while_too_many_wait_and_read_again_when_half_are_gone()
     let epoch = state.assign(partition.clone(), origin, Tracker::foreign(0, 0));
     for offset in 0..4_i64 {
         assert_eq!(state.holds(), [], "{offset} wait");
-        let time = NOW.plus(Duration::from_millis(offset.unsigned_abs()));
+        let later = Duration::from_millis(offset.unsigned_abs());
+        let time = NOW.plus(later);
         assert_eq!(
             state.deliver(&partition, offset, Some(time), time),
             Some(epoch)
         );
         let request = request(&partition, offset, time, origin);
-        let admission = state.admit(request, epoch, time);
+        let admission = state.admit(request, epoch, time, AT.plus(later));
         assert!(matches!(admission, Admission::Waits), "it is not due");
     }
     assert_eq!(state.holds(), [(partition.clone(), true)]);
     assert_eq!(
         state.next_due(),
-        Some(NOW.plus(delay)),
+        Some(AT.plus(delay)),
         "nothing to do before"
     );
     // One by one, each exactly when it is due.
     for (offset, change) in [(0, None), (1, Some(false))] {
-        let due = EpochMs(NOW.0 + offset).plus(delay);
-        assert_eq!(state.take_due(EpochMs(due.0 - 1)).len(), 0);
+        let due = AT.plus(Duration::from_millis(offset)).plus(delay);
+        let before = Uptime(due.0 - Duration::from_millis(1));
+        assert_eq!(state.take_due(before).len(), 0);
         assert_eq!(state.take_due(due).len(), 1);
         let change = change.map(|hold| (partition.clone(), hold));
         assert_eq!(state.holds(), Vec::from_iter(change), "after {offset}");
@@ -118,7 +123,7 @@ fn retry(state: &mut State, partition: &Partition, offset: i64, time: EpochMs, s
         accepted: "accepted".into(),
     };
     let request = Request::read(record, Origin::Retry(RETRY_DELAY), time, &reading);
-    state.admit(request, epoch.expect("ours"), time);
+    state.admit(request, epoch.expect("ours"), time, AT);
 }
 
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -158,7 +163,7 @@ fn a_retry_topic_is_held_at_its_share_of_bytes_and_the_others_go_on() {
     assert_eq!(state.holds(), [(first.clone(), true)]);
     assert_eq!(state.readable(), [second]);
     // Due, they wait no more, and it is read again from the half on.
-    assert_eq!(state.take_due(NOW.plus(RETRY_DELAY)).len(), 5);
+    assert_eq!(state.take_due(AT.plus(RETRY_DELAY)).len(), 5);
     assert_eq!(waiting_bytes(&state), 0);
     assert_eq!(state.holds(), [(first, false)]);
 }
@@ -169,7 +174,7 @@ fn a_retry_larger_than_its_share_passes_alone() {
     assert_eq!(state.holds(), []);
     retry(&mut state, &first, 0, NOW, 100_000);
     assert_eq!(state.holds(), [(first.clone(), true)]);
-    assert_eq!(state.take_due(NOW.plus(RETRY_DELAY)).len(), 1);
+    assert_eq!(state.take_due(AT.plus(RETRY_DELAY)).len(), 1);
     assert_eq!(state.holds(), [(first, false)]);
 }
 
@@ -181,7 +186,7 @@ fn bytes_of_retries_that_are_due_count_until_they_have_a_place() {
     }
     let all = waiting_bytes(&state);
     assert_eq!(
-        state.take_due(NOW.plus(RETRY_DELAY)).len(),
+        state.take_due(AT.plus(RETRY_DELAY)).len(),
         10,
         "the window"
     );
@@ -230,16 +235,16 @@ fn of_the_jobs_in_hand_few_are_begun_in_order() {
         assert_eq!(state.holds(), [], "{offset} are in hand");
         let epoch = state.deliver(&jobs, offset, Some(NOW), NOW).expect("ours");
         let request = request(&jobs, offset, NOW, Origin::Jobs);
-        admissions.push(state.admit(request, epoch, NOW));
+        admissions.push(state.admit(request, epoch, NOW, AT));
     }
     let mut open = begun(admissions);
     assert_eq!(offsets(&open), [0, 1]);
     assert_eq!(state.room(), 8, "live requests have the other places");
     assert_eq!(state.holds(), [(jobs.clone(), true)], "32 wait");
-    assert_eq!(offsets(&begun(state.take_due(NOW))), [0; 0]);
+    assert_eq!(offsets(&begun(state.take_due(AT))), [0; 0]);
     for turn in 1..17 {
         state.committed(Vec::new(), open.iter());
-        open = begun(state.take_due(NOW));
+        open = begun(state.take_due(AT));
         assert_eq!(offsets(&open), [2 * turn, 2 * turn + 1]);
         let goes_on = (turn == 8).then(|| (jobs.clone(), false));
         assert_eq!(state.holds(), Vec::from_iter(goes_on), "turn {turn}");
@@ -284,4 +289,30 @@ fn lag_of_a_partition_that_gave_nothing_yet_counts_from_when_it_began() {
         Duration::from_secs(5),
         "by the record's time"
     );
+}
+
+#[test]
+fn no_step_of_the_wall_clock_moves_what_waits() {
+    let delay = Duration::from_secs(5);
+    let (mut state, _) = state();
+    let partition = Partition {
+        topic: "retry.5s".into(),
+        number: 0,
+    };
+    let origin = Origin::Retry(delay);
+    let epoch = state.assign(partition.clone(), origin, Tracker::foreign(0, 0));
+    // Written two seconds ago by a clock that is ahead, as ours is now and will not be later.
+    let ahead = NOW.plus(Duration::from_secs(120));
+    let written = ahead.minus(Duration::from_secs(2));
+    assert_eq!(
+        state.deliver(&partition, 0, Some(written), ahead),
+        Some(epoch)
+    );
+    let request = request(&partition, 0, written, origin);
+    assert!(matches!(
+        state.admit(request, epoch, ahead, AT),
+        Admission::Waits
+    ));
+    assert_eq!(state.next_due(), Some(AT.plus(Duration::from_secs(3))));
+    assert_eq!(state.take_due(AT.plus(Duration::from_secs(3))).len(), 1);
 }

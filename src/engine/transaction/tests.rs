@@ -19,6 +19,7 @@ use crate::engine::supersede::tests::{
 };
 use crate::known_topics::{Gate, KnownTopics};
 use crate::metrics::Metrics;
+use crate::retry_topics::RetryTopics;
 
 /// The last of three that were asked a second apart.
 const DEADLINE: EpochMs = EpochMs(LATE + 2_000 + 300_000);
@@ -42,7 +43,7 @@ pub(in crate::engine) fn settings(only_sms_topic: Option<&str>) -> Settings {
         requests: "requests".into(),
         jobs: "jobs".into(),
         job_log: "job-log".into(),
-        retry_prefix: "retry".into(),
+        retries: RetryTopics::new("retry"),
         bounds: bounds(),
         reading: Reading {
             lifetime: LIFETIME,

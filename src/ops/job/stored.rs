@@ -20,7 +20,7 @@ use crate::ops::filter::{Filter, Selection};
 use crate::ops::letter::Letter;
 use crate::ops::moment::Moment;
 use crate::ops::terminal::Terminal;
-use crate::topology;
+use crate::retry_topics::RetryTopics;
 
 /// Older logins are left out where nothing is said about it: nobody waits for them.
 const LOGINS: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -207,7 +207,9 @@ impl Replay {
             return Ok(Letter::upstream);
         }
         let ours = [&topics.accepted, &topics.jobs];
-        let retry = topology::retry_topics(config).contains(&self.topic);
+        let retry = RetryTopics::new(topics.retry_prefix.as_str())
+            .delay_of(&self.topic)
+            .is_some();
         if retry || ours.contains(&&self.topic) {
             return Ok(Letter::new);
         }
