@@ -1,6 +1,7 @@
 //! The account of every request: what was asked, what was answered, what an independent reader
 //! saw of it; [`verdict`] says whether that is what was promised. Pure.
 
+mod shifts;
 mod verdict;
 
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
+use self::shifts::Shifts;
 use crate::people::{Expect, Person, Wish, poison};
 
 /// What the instances were told.
@@ -182,16 +184,7 @@ pub(crate) struct Ledger {
     strangers: usize,
     /// How often the request topic has been created again.
     logs: u32,
-    shifts: Vec<Shift>,
-}
-
-/// A time in which an instance's clock was wrong.
-#[derive(Clone, Copy, Debug)]
-struct Shift {
-    from: i64,
-    /// None: it is wrong still.
-    to: Option<i64>,
-    by: i64,
+    shifts: Shifts,
 }
 
 impl Ledger {
@@ -206,7 +199,7 @@ impl Ledger {
             seen: Vec::new(),
             strangers: 0,
             logs: 0,
-            shifts: Vec::new(),
+            shifts: Shifts::default(),
         }
     }
 
@@ -278,16 +271,7 @@ impl Ledger {
 
     /// From `now` on an instance's clock differs by so many milliseconds; 0: it is right again.
     pub(crate) fn clock_is_shifted(&mut self, now: i64, by: i64) {
-        if let Some(last) = self.shifts.last_mut().filter(|last| last.to.is_none()) {
-            last.to = Some(now);
-        }
-        if by != 0 {
-            self.shifts.push(Shift {
-                from: now,
-                to: None,
-                by: by.abs(),
-            });
-        }
+        self.shifts.set(now, by);
     }
 
     pub(crate) fn answered(&mut self, request: u32, entry: Entry) {
@@ -321,7 +305,7 @@ impl Ledger {
             Role::Request => request.copies = request.copies.saturating_add(1),
             Role::Outcome => {
                 request.outcomes = request.outcomes.saturating_add(1);
-                let slack = slack(&self.shifts, request.sent, record.time);
+                let slack = self.shifts.slack(request.sent, record.time);
                 if let Err(detail) = outcome(request, record, slack) {
                     self.breach(id, "outcomes can be read", detail);
                 }
@@ -471,17 +455,6 @@ impl Ledger {
             [50, 99, 100].map(|share| at(share).copied().unwrap_or(0)),
         )
     }
-}
-
-/// By how much a time can be wrong that an instance wrote down between `from` and `to`.
-fn slack(shifts: &[Shift], from: i64, to: i64) -> i64 {
-    let meets = |shift: &&Shift| {
-        // `to` may have been written by the wrong clock itself.
-        let ended = shift.to.is_some_and(|end| end + shift.by < from);
-        !ended && shift.from <= to + shift.by
-    };
-    let by = shifts.iter().filter(meets).map(|shift| shift.by);
-    by.max().unwrap_or(0)
 }
 
 fn outcome(request: &mut Request, record: &Seen<'_>, slack: i64) -> Result<(), String> {

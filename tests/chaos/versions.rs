@@ -33,11 +33,12 @@ pub(crate) fn jobs(fleet: &Fleet, environment: &[(String, String)]) -> Result<()
             job["standing"] == "running"
                 && job["counts"]["sent"].as_u64().is_some_and(|sent| sent > 0)
         });
-        let pid = i32::try_from(running.id()).map_err(|error| error.to_string())?;
+        let pid = i32::try_from(running.0.id()).map_err(|error| error.to_string())?;
         kill(Pid::from_raw(pid), Signal::SIGINT).map_err(|error| error.to_string())?;
-        ended(&mut running, &[PAUSED])?;
+        running.ended(&[PAUSED])?;
         let id = begun?;
-        ended(&mut resumes.start(&["job", "resume", &id]), &SENT)?;
+        let mut resumed = resumes.start(&["job", "resume", &id]);
+        resumed.ended(&SENT)?;
         begins.wait_for_job(|job| job["job"] == *id && job["standing"] == "finished")?;
         resumes.wait_for_job(|job| job["job"] == *id && job["standing"] == "finished")?;
         eprintln!(
@@ -52,16 +53,16 @@ pub(crate) fn jobs(fleet: &Fleet, environment: &[(String, String)]) -> Result<()
 struct Program<'a>(&'a Path, &'a [(String, String)]);
 
 impl Program<'_> {
-    fn start(&self, words: &[&str]) -> Child {
-        Command::new(self.0)
+    fn start(&self, words: &[&str]) -> Running {
+        let child = Command::new(self.0)
             .args(words)
             .env_clear()
             .envs(self.1.iter().cloned())
             .env("USER_OTP__KAFKA__INSTANCE", "jobs")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .spawn()
-            .expect("user-otp starts")
+            .spawn();
+        Running(child.expect("user-otp starts"))
     }
 
     /// Lists the jobs until one is as it should be; its id.
@@ -90,17 +91,28 @@ impl Program<'_> {
     }
 }
 
-fn ended(child: &mut Child, codes: &[i32]) -> Result<(), String> {
-    let (begin, pause) = (Instant::now(), Stop::default());
-    while begin.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
-            let is_right = status.code().is_some_and(|code| codes.contains(&code));
-            let wrong = format!("a job ended with {status}, and not with one of {codes:?}");
-            return is_right.then_some(()).ok_or(wrong);
+/// A command; gone when dropped.
+struct Running(Child);
+
+impl Running {
+    /// Waits for its end, with one of these exit codes.
+    fn ended(&mut self, codes: &[i32]) -> Result<(), String> {
+        let (begin, pause) = (Instant::now(), Stop::default());
+        while begin.elapsed() < PATIENCE {
+            if let Some(status) = self.0.try_wait().map_err(|error| error.to_string())? {
+                let is_right = status.code().is_some_and(|code| codes.contains(&code));
+                let wrong = format!("a job ended with {status}, and not with one of {codes:?}");
+                return is_right.then_some(()).ok_or(wrong);
+            }
+            pause.wait(Duration::from_millis(100));
         }
-        pause.wait(Duration::from_millis(100));
+        Err("a job does not end".to_owned())
     }
-    let _ = child.kill();
-    let _ = child.wait();
-    Err("a job does not end".to_owned())
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

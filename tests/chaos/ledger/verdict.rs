@@ -25,7 +25,7 @@
 //! and the platform's consumer drops what is past its `expiryTime`. So that is held against the
 //! deadline as well.
 
-use super::{Breach, Entry, Final, Ledger, Request, slack};
+use super::{Breach, Entry, Final, Ledger, Request};
 use crate::people::{Expect, Kind};
 
 impl Ledger {
@@ -146,7 +146,7 @@ impl Ledger {
         let deadline = request.deadline(&self.promise);
         let ended = request.finished.max(request.sms_time);
         // Between a look at a clock and the next it may have been set.
-        let slack = slack(&self.shifts, request.sent, ended);
+        let slack = self.shifts.slack(request.sent, ended);
         if request.sms > 0 && request.sms_time > deadline + slack {
             wrong(
                 "never late",
