@@ -1,7 +1,7 @@
 //! The Kafka clients' properties, each with its reason, and their callbacks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::breaks::{Break, is_debug};
 use crate::config::KafkaProperties;
 
 /// A vanished instance's open transaction holds back its partitions' new owner, and every
@@ -22,6 +23,9 @@ pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Polls are 100 ms apart, rebalances block one for a few seconds.
 const MAX_POLL_INTERVAL_MS: u64 = 120_000;
+
+/// Breaks of connections that are remembered between two looks: one is as much as many.
+const MAX_BREAKS: usize = 64;
 
 /// How to reach Kafka, and as whom.
 #[derive(Debug, Clone)]
@@ -212,7 +216,15 @@ impl Connection {
             // coordinator's comes back after up to that, and a lone request waits. The library forgets
             // failures that are longer ago than this.
             .set("reconnect.backoff.max.ms", "500");
-        self.with_operator_properties(config)
+        let mut config = self.with_operator_properties(config);
+        // Says each break of a connection, see `breaks`; in ordinary operation it is a line or two a transaction.
+        let debug = config
+            .get("debug")
+            .map_or_else(String::new, |set| format!("{set},"));
+        config
+            .set("debug", format!("{debug}broker"))
+            .set_log_level(RDKafkaLogLevel::Debug);
+        config
     }
 
     /// Asks librdkafka whether it knows the operator's properties and takes their values.
@@ -293,11 +305,14 @@ pub(super) fn forbidden_topic<'a>(facility: &str, line: &'a str) -> Option<&'a s
     rest.split_once('"').map(|(topic, _)| topic)
 }
 
-/// Collects failed deliveries for the committer.
+/// Collects failed deliveries, and breaks of connections, for the committer.
 pub(crate) struct Deliveries {
     failed: Mutex<Vec<Undelivered>>,
     /// Topics that may not be written to.
     forbidden: Mutex<Vec<String>>,
+    breaks: Mutex<Vec<Break>>,
+    /// How often the library has called.
+    calls: AtomicUsize,
     reachability: Arc<Reachability>,
 }
 
@@ -306,6 +321,8 @@ impl Deliveries {
         Self {
             failed: Mutex::default(),
             forbidden: Mutex::default(),
+            breaks: Mutex::default(),
+            calls: AtomicUsize::new(0),
             reachability,
         }
     }
@@ -321,17 +338,48 @@ impl Deliveries {
     pub(crate) fn fail(&self, undelivered: Undelivered) {
         self.failed.lock().push(undelivered);
     }
+
+    /// How many breaks there were since the last look that concern what was sent in the last `time`.
+    pub(super) fn take_breaks(&self, time: Duration) -> usize {
+        let breaks = std::mem::take(&mut *self.breaks.lock());
+        breaks.into_iter().filter(|one| one.concerns(time)).count()
+    }
+
+    /// How often the library has called so far.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl ClientContext for Deliveries {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.called();
         if let Some(topic) = forbidden_topic(facility, line) {
             self.forbidden.lock().push(topic.to_owned());
         }
-        log_line(facility, line);
+        if let Some(one) = Break::in_line(level, facility, line) {
+            let mut breaks = self.breaks.lock();
+            if breaks.len() < MAX_BREAKS {
+                breaks.push(one);
+            }
+        }
+        // Debug lines are for us alone.
+        if !is_debug(level) {
+            log_line(facility, line);
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.called();
+        tracing::debug!(target: "librdkafka", "{}", String::from_utf8_lossy(statistics));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.called();
         self.reachability.heard(&error, reason);
     }
 }
@@ -340,6 +388,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, result: usize) {
+        self.called();
         if let Err((error, message)) = delivered
             && let Some(code) = error.rdkafka_error_code()
         {

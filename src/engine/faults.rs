@@ -1,5 +1,6 @@
 //! Whose fault it is that records were not taken, and that a producer was fenced.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -8,6 +9,12 @@ use super::clients::Undelivered;
 
 /// Two fences within this time, with no timeout of our own, are another process with our id.
 const FENCE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Later than this a request is no longer expected to arrive.
+const LATE: Duration = Duration::from_secs(600);
+
+/// Late requests that are expected at once: so many fences by another process pass for our own.
+const MAX_LATE: usize = 8;
 
 /// Failed deliveries of a batch, by what follows from them. Whatever is in neither of the first two is sent
 /// again as it is.
@@ -45,7 +52,11 @@ impl<'a> Faults<'a> {
 
 /// When a producer was fenced lately.
 #[derive(Debug, Default)]
-pub(crate) struct Fences(Vec<Instant>);
+pub(crate) struct Fences {
+    fences: Vec<Instant>,
+    /// When requests for a producer id broke off that may still arrive, and fence who has the id then.
+    late: VecDeque<Instant>,
+}
 
 impl Fences {
     /// Notes a fatal error: whether it is another process's doing, that has our id.
@@ -53,14 +64,27 @@ impl Fences {
         if !error.is_some_and(is_fence) {
             return false;
         }
-        self.0.retain(|fence| fence.elapsed() < FENCE_WINDOW);
-        self.0.push(Instant::now());
-        self.0.len() > 1
+        self.late.retain(|broke_off| broke_off.elapsed() < LATE);
+        if self.late.pop_front().is_some() {
+            return false;
+        }
+        self.fences.retain(|fence| fence.elapsed() < FENCE_WINDOW);
+        self.fences.push(Instant::now());
+        self.fences.len() > 1
+    }
+
+    /// So many requests of ours for a producer id may arrive late: each explains one fence.
+    pub(crate) fn expect_late(&mut self, requests: usize) {
+        let now = Instant::now();
+        self.late
+            .extend(std::iter::repeat_n(now, requests.min(MAX_LATE)));
+        let spare = self.late.len().saturating_sub(MAX_LATE);
+        self.late.drain(..spare);
     }
 
     /// A broker timed our own transaction out, which looks exactly like a fence.
     pub(crate) fn forget(&mut self) {
-        self.0.clear();
+        self.fences.clear();
     }
 }
 
@@ -114,4 +138,42 @@ pub(crate) fn is_fence(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::InvalidProducerEpoch
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+    use super::{Fences, MAX_LATE};
+
+    const FENCE: KafkaError = KafkaError::MessageProduction(RDKafkaErrorCode::Fenced);
+
+    #[test]
+    fn two_fences_are_another_process() {
+        let mut fences = Fences::default();
+        assert!(!fences.note(None));
+        assert!(!fences.note(Some(&FENCE)));
+        assert!(fences.note(Some(&FENCE)));
+    }
+
+    #[test]
+    fn each_late_request_for_a_producer_id_explains_one_fence() {
+        let mut fences = Fences::default();
+        fences.expect_late(3);
+        for explained in 0..3 {
+            assert!(!fences.note(Some(&FENCE)), "{explained}");
+        }
+        assert!(!fences.note(Some(&FENCE)));
+        assert!(fences.note(Some(&FENCE)));
+    }
+
+    #[test]
+    fn only_so_many_fences_are_explained() {
+        let mut fences = Fences::default();
+        fences.expect_late(MAX_LATE);
+        fences.expect_late(100);
+        let noted = (0..=MAX_LATE).map(|_| fences.note(Some(&FENCE)));
+        assert_eq!(noted.filter(|is_another| *is_another).count(), 0);
+        assert!(fences.note(Some(&FENCE)));
+    }
 }

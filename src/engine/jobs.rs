@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -68,6 +69,7 @@ impl Steps {
             reachability: Arc::default(),
             vitals: Arc::new(Vitals::default()),
             clock: Clock::system(),
+            fences: Mutex::default(),
         };
         let producer = producers.open(give_up_at(deadline))?;
         Ok(Self {
@@ -86,16 +88,11 @@ impl Steps {
             records: std::slice::from_ref(record),
             deadline: None,
         });
+        self.reopen(patience)?;
         match producer::write(&mut self.producer, each, None, Instant::now()) {
             Written::Committed => Ok(Step::Committed),
-            Written::Aborted => {
-                self.reopen(patience)?;
-                Ok(Step::Aborted)
-            }
-            Written::Undelivered(failed) => {
-                self.reopen(patience)?;
-                Ok(of_failed(&failed))
-            }
+            Written::Aborted => Ok(Step::Aborted),
+            Written::Undelivered(failed) => Ok(of_failed(&failed)),
             Written::Rebuild { error, .. } if error.as_ref().is_some_and(is_fence) => {
                 Ok(Step::TakenOver)
             }

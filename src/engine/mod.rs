@@ -51,6 +51,7 @@ use crate::metrics::Metrics;
 pub mod abilities;
 pub mod admin;
 mod aside;
+mod breaks;
 pub mod clients;
 mod consumer;
 mod core;

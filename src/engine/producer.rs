@@ -1,10 +1,22 @@
 //! The transactional producer: one transaction at a time, from one thread, and how its errors
 //! are told apart. An error is judged by its flags, never by its code; [`Written`] says what follows.
+//!
+//! A request that arrives late ends nothing of a later transaction:
+//!
+//! - A second copy of a request exists only where the library repeated it: its connection broke, or its answer did
+//!   not come in time. The library says both, and [`Break`](super::breaks::Break) reads it.
+//! - Both are said before the call returns that the request belongs to. After each transaction the queue is read
+//!   until it is empty, so that nothing is heard too late.
+//! - After such a transaction, however it ended, a new producer comes before the next one. Its epoch is higher,
+//!   and brokers refuse everything of the old one.
+//! - A late InitProducerId is not refused: it ends the new producer, as another process would. Each one that may be
+//!   on its way explains one such fence ([`Fences`]), and another new producer follows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -14,7 +26,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::clients::{Deliveries, Reachability, Undelivered};
 use super::faults::{
-    first_of, is_forbidden_id, is_no_transaction, is_record_fault, is_topic_fault,
+    Fences, first_of, is_forbidden_id, is_no_transaction, is_record_fault, is_topic_fault,
 };
 use super::output::{Outgoing, writes_to};
 use super::state::Commit;
@@ -92,6 +104,7 @@ pub(crate) struct Producers {
     pub(crate) reachability: Arc<Reachability>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) clock: Clock,
+    pub(crate) fences: Mutex<Fences>,
 }
 
 impl Producers {
@@ -111,15 +124,22 @@ impl Producers {
                 .config
                 .create_with_context(context)
                 .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
-            match self.vitals.watch(|| producer.init_transactions(CALL)) {
-                Ok(()) => {
-                    return Ok(Transactions {
-                        producer,
-                        vitals: Arc::clone(&self.vitals),
-                        clock: self.clock.clone(),
-                        is_unsure: AtomicBool::new(false),
-                    });
-                }
+            let opened = Transactions {
+                producer,
+                vitals: Arc::clone(&self.vitals),
+                clock: self.clock.clone(),
+                is_unsure: AtomicBool::new(false),
+            };
+            let end = self
+                .vitals
+                .watch(|| opened.producer.init_transactions(CALL));
+            opened.listen();
+            let breaks = opened.producer.context().take_breaks(Duration::MAX);
+            self.fences
+                .lock()
+                .expect_late(breaks + usize::from(end.is_err()));
+            match end {
+                Ok(()) => return Ok(opened),
                 Err(error) if give_up(&error) => return Err(self.not_ours(&error)),
                 Err(error) => tracing::debug!(%error, "the producer is not ready yet"),
             }
@@ -151,6 +171,7 @@ pub(crate) fn write<'a>(
     };
     let written = transactions.write(results, offsets, started);
     if transactions.is_unsure() {
+        tracing::debug!("a new producer comes before the next transaction");
         *producer = None;
     }
     written
@@ -165,8 +186,8 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    /// Whether this producer must not write any more; a new one has a new epoch. Either a transaction was aborted of
-    /// which a broker may have records that it never acknowledged: the library gives the sequence numbers of all that
+    /// Whether this producer must not write any more; a new one has a new epoch. Either a request of it may arrive
+    /// late, see above. Or a transaction was aborted of which a broker may have records that it never acknowledged: the library gives the sequence numbers of all that
     /// it purges out again (`rd_kafka_toppar_purge_queues`), also of what was sent, lost its connection, and waited to
     /// be sent again. Where the next batch is as long, which it is when the same results are written again, the broker
     /// takes it for a repeat, acknowledges it, and keeps none of it. Or the coordinator knew of no transaction to
@@ -175,9 +196,41 @@ impl Transactions {
         self.is_unsure.load(Ordering::Relaxed)
     }
 
+    /// Reads everything that the library has said so far.
+    pub(crate) fn listen(&self) {
+        let context = self.producer.context();
+        loop {
+            let calls = context.calls();
+            // One event, if there is one.
+            self.producer.poll(Duration::ZERO);
+            if context.calls() == calls {
+                return;
+            }
+        }
+    }
+
+    /// One transaction, and whether a request of it may arrive late.
+    fn write<'a>(
+        &self,
+        results: impl Iterator<Item = Sending<'a>> + Clone,
+        offsets: Option<&Offsets<'_>>,
+        started: Instant,
+    ) -> Written {
+        self.listen();
+        // Between transactions nothing is under way.
+        self.producer.context().take_breaks(Duration::ZERO);
+        let begun = Instant::now();
+        let written = self.transact(results, offsets, started);
+        self.listen();
+        if self.producer.context().take_breaks(begun.elapsed()) > 0 {
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
     /// One transaction: the records of each result, and the offsets that they finish, if any. It is
     /// aborted where one of them is too late.
-    fn write<'a>(
+    fn transact<'a>(
         &self,
         results: impl Iterator<Item = Sending<'a>> + Clone,
         offsets: Option<&Offsets<'_>>,
@@ -229,8 +282,9 @@ impl Transactions {
         let was_none = !commit_called
             && failed.iter().any(|one| is_topic_fault(one.code))
             && aborted.as_ref().is_err_and(is_no_transaction);
-        let unsure = was_none || failed.iter().chain(&later).any(purged);
-        self.is_unsure.store(unsure, Ordering::Relaxed);
+        if was_none || failed.iter().chain(&later).any(purged) {
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
         match aborted {
             Err(error) if !was_none => Written::Rebuild {
                 error: Some(error),
@@ -328,7 +382,7 @@ impl Transactions {
                 // A poll with a time-out would spin through its last millisecond, and go on after
                 // the last record; only failures are reported, so there is little to poll for.
                 std::thread::park_timeout(Duration::from_micros(500));
-                self.producer.poll(Duration::ZERO);
+                self.listen();
                 if started.elapsed() >= BUDGET {
                     return Err(Trouble::Abort(KafkaError::Flush(
                         RDKafkaErrorCode::OperationTimedOut,
@@ -395,6 +449,8 @@ impl Transactions {
                 return Err(Trouble::Rebuild(Some(error)));
             }
             tracing::debug!(%error, "producer call repeated");
+            // Whatever timed out may still be done.
+            self.is_unsure.store(true, Ordering::Relaxed);
         }
     }
 }

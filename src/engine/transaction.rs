@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 
@@ -31,7 +32,6 @@ use super::aside::Aside;
 use super::clients::TRANSACTION_TIMEOUT;
 use super::consumer::Consumer;
 use super::core::Core;
-use super::faults::Fences;
 use super::output::{self, EXPIRED, Outgoing, Writer};
 use super::producer::{self, CALL, Offsets, Producers, Sending, Transactions, Written};
 use super::record::Door;
@@ -129,7 +129,6 @@ pub(crate) struct Committer {
     offsets_committed: Instant,
     /// A partition was assigned, and its start is not committed.
     assigned: bool,
-    fences: Fences,
     arrivals: u64,
     /// What waits for topics that take nothing now.
     aside: Aside<Finished>,
@@ -159,6 +158,7 @@ impl Committer {
             reachability: Arc::clone(&core.reachability),
             vitals: Arc::clone(&core.vitals),
             clock: core.clock.clone(),
+            fences: Mutex::default(),
         };
         let deadline = Instant::now() + patience;
         let producer = producers.open(|_| Instant::now() >= deadline)?;
@@ -188,7 +188,6 @@ impl Committer {
             queue: VecDeque::new(),
             offsets_committed: Instant::now(),
             assigned: false,
-            fences: Fences::default(),
             arrivals: 0,
             aside: Aside::default(),
             wrong_times: BTreeSet::new(),
@@ -200,6 +199,10 @@ impl Committer {
     /// Runs until it is told to end.
     pub(crate) fn run(mut self) {
         while !self.core.failed.is_cancelled() {
+            if let Some(producer) = &self.producer {
+                // Also while there is nothing to commit: what it says would pile up.
+                producer.listen();
+            }
             self.collect();
             let mut batch = self.take_batch();
             let offsets_due =
@@ -327,7 +330,7 @@ impl Committer {
             }
             Written::Aborted | Written::Undelivered(_) => self.close_transaction(),
             Written::Rebuild { .. } if started.elapsed() >= TRANSACTION_TIMEOUT => {
-                self.fences.forget();
+                self.producers.fences.lock().forget();
             }
             Written::Rebuild { .. } => {}
         }
@@ -482,7 +485,8 @@ impl Committer {
             error = error.as_ref().map(tracing::field::display),
             "building the producer anew"
         );
-        if self.fences.note(error.as_ref()) {
+        let is_another = self.producers.fences.lock().note(error.as_ref());
+        if is_another {
             let id = self.core.settings.connection.transactional_id();
             return self.core.fail(EngineError::TwoProcesses { id });
         }

@@ -5,22 +5,30 @@ use std::time::Duration;
 
 use crate::broker::{Broker, Entrance, free_port};
 use crate::kafka::wait_until;
+use crate::kafka_proxy::{Action, Api, Proxy, Rule};
 use crate::process::Process;
-use crate::proxy::{Last, Proxy};
 use crate::request::Request;
 use crate::traffic::{Traffic, otps_created};
 use crate::world::{Setup, World};
 
+/// Whether the request that the connections are cut at still reaches the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Arrives,
+    IsLost,
+}
+
 /// A broker with a proxy in front of its second entrance, and a world whose processes go through it.
-struct Between {
-    world: World,
-    proxy: Proxy,
+pub(crate) struct Between {
+    pub(crate) world: World,
+    pub(crate) proxy: Proxy,
     // Last: the world looks back at it.
     broker: Broker,
 }
 
 impl Between {
-    fn start(session: &str) -> Self {
+    /// With a session time-out in milliseconds.
+    pub(crate) fn start(session: &str) -> Self {
         let (port, advertised) = (free_port(), free_port());
         let entrance = Entrance {
             name: "PROXIED",
@@ -52,7 +60,11 @@ impl Between {
         traffic.publish(&self.world, 20);
         // Afterwards no offset waits to be committed: the next end is that of the next requests.
         traffic.assert_exactly_once(&self.world);
-        self.proxy.stall_at_the_end_of_a_transaction(last);
+        let action = match last {
+            Last::Arrives => Action::StallAfter,
+            Last::IsLost => Action::StallBefore,
+        };
+        self.proxy.add(Rule::next(Api::END_TXN, action));
         traffic.publish(&self.world, 20);
         self.proxy.wait_stalled();
     }
@@ -144,7 +156,8 @@ fn a_topic_that_refuses_our_time_costs_time_alone() {
         .world
         .kafka
         .set_topic(&world.topics.sms, BOUND, "2000");
-    between.proxy.delay_records(LATE);
+    let late = Rule::each(Api::PRODUCE, Action::Delay(LATE));
+    between.proxy.add(late);
     world.request(&Request::login("9876522761").id("held"));
     wait_until("it is said", || {
         process.output.has_line(|line| {

@@ -28,6 +28,10 @@ mod http_limits;
 mod http_load;
 mod http_redis;
 mod kafka;
+#[expect(dead_code, reason = "tests/chaos needs more of it")]
+#[path = "../kafka_proxy/mod.rs"]
+mod kafka_proxy;
+mod late_packets;
 mod leaks;
 mod limits;
 mod management;
@@ -43,7 +47,6 @@ mod outages;
 mod overload;
 mod poison;
 mod process;
-mod proxy;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;

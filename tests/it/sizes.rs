@@ -16,6 +16,20 @@ fn noise(size: usize) -> String {
     text
 }
 
+/// A text for an SMS that is as long as one may be, of characters of three bytes each.
+pub(crate) fn long_text() -> String {
+    let digits = noise(4 * 900).into_bytes();
+    let long: String = digits
+        .chunks(4)
+        .map(|digits| {
+            let digits = std::str::from_utf8(digits).expect("digits");
+            let number = u32::from_str_radix(digits, 16).expect("digits");
+            char::from_u32(0x4E00 + number % 0x5000).expect("a character")
+        })
+        .collect();
+    format!("{long} %s.")
+}
+
 /// Publishes what cannot be read, and returns it with its dead letter.
 fn junk(world: &World, id: &str, size: usize) -> (Record, Record) {
     let draft = Draft::of(noise(size)).key("a key");
@@ -80,17 +94,7 @@ fn an_sms_that_its_topic_does_not_take_ends_alone() {
     const REQUESTS: usize = 100;
     // All at once are one transaction.
     let world = World::with(Setup::default().set("ENGINE__LINGER", "1s"));
-    // As long as a text may be, of letters of three bytes each.
-    let letters = noise(4 * 900).into_bytes();
-    let long: String = letters
-        .chunks(4)
-        .map(|digits| {
-            let digits = std::str::from_utf8(digits).expect("digits");
-            let number = u32::from_str_radix(digits, 16).expect("digits");
-            char::from_u32(0x4E00 + number % 0x5000).expect("a letter")
-        })
-        .collect();
-    let long = format!("{long} %s.");
+    let long = long_text();
     world
         .egov
         .set_text(Text::new("mr_IN", "sms.register.otp.msg", &long));

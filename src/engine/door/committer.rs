@@ -15,7 +15,7 @@ use crate::clock::{Clock, EpochMs};
 use crate::engine::EngineError;
 use crate::engine::aside::Aside;
 use crate::engine::clients::{TRANSACTION_TIMEOUT, Undelivered};
-use crate::engine::faults::{Faults, Fences};
+use crate::engine::faults::Faults;
 use crate::engine::output::{Outgoing, writes_to};
 use crate::engine::producer::{self, Producers, Sending, Transactions, Written};
 use crate::engine::record::Door;
@@ -81,7 +81,6 @@ pub(super) struct Committer {
     arrivals: u64,
     /// What waits for topics of ours that take nothing now.
     aside: Aside<Entry>,
-    fences: Fences,
     ending: bool,
 }
 
@@ -105,7 +104,6 @@ impl Committer {
             queue: VecDeque::new(),
             arrivals: 0,
             aside: Aside::default(),
-            fences: Fences::default(),
             ending: false,
         }
     }
@@ -117,6 +115,10 @@ impl Committer {
                 // Also where nobody waits: who comes next finds a way, or hears that there is none.
                 self.rebuild(None);
                 self.close();
+            }
+            if let Some(producer) = &self.producer {
+                // Also while there is nothing to commit: what it says would pile up.
+                producer.listen();
             }
             self.collect();
             self.shared.vitals.polled();
@@ -275,7 +277,7 @@ impl Committer {
             } => {
                 // The broker timed the transaction out, which looks exactly like a fence.
                 if started.elapsed() >= TRANSACTION_TIMEOUT {
-                    self.fences.forget();
+                    self.producers.fences.lock().forget();
                 }
                 if commit_called {
                     for entry in batch {
@@ -359,7 +361,8 @@ impl Committer {
             error = error.as_ref().map(tracing::field::display),
             "building the HTTP door's producer anew"
         );
-        if self.fences.note(error.as_ref()) {
+        let is_another = self.producers.fences.lock().note(error.as_ref());
+        if is_another {
             let id = self.settings.connection.http_transactional_id();
             self.shared.fail(EngineError::TwoProcesses { id });
             return false;

@@ -125,6 +125,7 @@ impl Door {
             reachability: Arc::<Reachability>::default(),
             vitals: Arc::clone(&shared.vitals),
             clock: clock.clone(),
+            fences: Mutex::default(),
         };
         let (notes, from_requests) = mpsc::channel();
         let deadline = Instant::now() + patience;

@@ -90,6 +90,7 @@ impl World {
             reachability: Arc::default(),
             vitals: Arc::default(),
             clock: Clock::fixed(NOW),
+            fences: Default::default(),
         };
         let consumer = connection.consumer().create().expect("a consumer");
         let engine = Engine {
@@ -250,6 +251,24 @@ fn leaders_and_coordinators_move_between_transactions() {
             "on {broker}"
         );
     }
+}
+
+/// The library says more than it did, so that breaks of connections are heard.
+#[test]
+fn an_ordinary_transaction_costs_few_lines_of_the_librarys_log() {
+    const TRANSACTIONS: usize = 50;
+    let world = World::new();
+    let transactions = world.engine.open();
+    assert_eq!(world.engine.write(&transactions), End::Committed);
+    let calls = || transactions.producer.context().calls();
+    let before = calls();
+    for _ in 0..TRANSACTIONS {
+        assert_eq!(world.engine.write(&transactions), End::Committed);
+        assert!(!transactions.is_unsure());
+    }
+    let lines = calls() - before;
+    assert!(lines <= 3 * TRANSACTIONS, "{lines} lines in {TRANSACTIONS}");
+    assert!(lines >= TRANSACTIONS, "{lines} lines: it says none");
 }
 
 /// What it writes would be taken for what a broker has already, and be lost.

@@ -106,6 +106,7 @@ impl World {
             reachability: Arc::clone(&core.reachability),
             vitals: Arc::clone(&core.vitals),
             clock: clock.clone(),
+            fences: Default::default(),
         };
         let committer = Committer::without_a_producer(
             Arc::clone(&core),
