@@ -85,3 +85,8 @@ need_java_maven() {
 need_redis() {
   command -v redis-server >/dev/null || install_packages "Redis" redis-server
 }
+
+# With it some tests give a process a wall clock of its own.
+need_faketime() {
+  compgen -G "/usr/lib/*/faketime/libfaketimeMT.so.1" >/dev/null || install_packages "libfaketime" libfaketime
+}

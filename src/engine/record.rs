@@ -288,9 +288,8 @@ impl Envelope {
         let kept_time = |name| record.number_in(name).map(EpochMs);
         let retried = matches!(origin, Origin::Retry(_));
         let handed_on = retried || origin == Origin::Accepted;
-        let received = kept_time(headers::RECEIVED)
-            .filter(|_| handed_on)
-            .unwrap_or(record_time);
+        let kept_received = kept_time(headers::RECEIVED).filter(|_| handed_on);
+        let received = kept_received.unwrap_or(record_time);
         let fresh = received.plus(reading.lifetime);
         let deadline = match (origin, kept_time(headers::DEADLINE)) {
             (Origin::Requests, Some(earlier)) => earlier.min(fresh),
@@ -314,7 +313,11 @@ impl Envelope {
             // The door may have charged it under this id before it handed it over.
             Door::Http => Charge::due(Source::new(&event_id), received)
                 .from_client(record.header(headers::CLIENT).and_then(Client::parse)),
-            Door::Stream => Charge::due(Source::new(&source.to_string()), received),
+            // A topic that is deleted and created again has the same offsets once more, for other requests.
+            Door::Stream => {
+                let written = kept_received.or(record.timestamp).unwrap_or(EpochMs(0));
+                Charge::due(Source::new(&format!("{source} {}", written.0)), received)
+            }
         };
         let charged = handed_on && record.header(headers::CHARGED).is_some();
         Self {

@@ -51,8 +51,8 @@ pub use self::shared::{Shown, clear, show};
 pub struct Source([u8; 16]);
 
 impl Source {
-    /// `id` is the position of its first record (`topic-partition-offset`), or the event id of a request
-    /// that came in over HTTP, the same at the door and on the topic of accepted requests.
+    /// `id` is the position and the time of its first record (`topic-partition-offset time`), or the event id of a
+    /// request that came in over HTTP, the same at the door and on the topic of accepted requests.
     #[must_use]
     pub fn new(id: &str) -> Self {
         let digest = Sha256::digest(id);

@@ -1,5 +1,6 @@
-//! What goes wrong, and when: four tracks, each by its own numbers of the seed, that undo what they
-//! did before they end.
+//! What goes wrong with processes, brokers, Redis and the services, and when: four tracks, each by its
+//! own numbers of the seed, that undo what they did before they end. More are in [`crate::topics`],
+//! [`crate::clocks`] and [`crate::packets`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, Standin};
 
 use crate::chance::{Chance, Deck, Stop};
-use crate::cluster::{BROKERS, Cluster};
+use crate::cluster::{BROKERS, Cluster, SMALL_DISK};
 use crate::fleet::{Fleet, NAMES};
 use crate::gate::Gate;
 use crate::journal::{Journal, Whom};
@@ -20,11 +21,15 @@ pub(crate) struct Stage<'a> {
     pub(crate) seed: u64,
     pub(crate) stop: &'a Stop,
     pub(crate) journal: &'a Journal,
+    /// Whether there is time for what takes minutes.
+    pub(crate) long: bool,
+    /// Whether the version before takes part, which does not survive everything.
+    pub(crate) mixed: bool,
 }
 
 impl Stage<'_> {
     /// Waits for so long, or until the end.
-    fn hold(&self, time: Duration) {
+    pub(crate) fn hold(&self, time: Duration) {
         self.stop.wait(time);
     }
 }
@@ -36,21 +41,33 @@ enum OnProcess {
     Kill,
     Terminate,
     Freeze,
+    FreezeForLong,
 }
 
 /// Longer than the session's time-out.
 const FROZEN: (u64, u64) = (12_000, 16_000);
 
+/// Longer than the watchdog lets a call take, and than a transaction may stay open.
+const FROZEN_LONG: (u64, u64) = (62_000, 70_000);
+
 pub(crate) fn processes(stage: &Stage<'_>, fleet: &Fleet) {
-    use OnProcess::{Freeze, Kill, Terminate};
+    use OnProcess::{Freeze, FreezeForLong, Kill, Terminate};
     let mut chance = Chance::new(stage.seed, 1);
-    let mut deck = Deck::new(vec![Kill, Freeze, Kill, Terminate]);
+    let mut cards = vec![Kill, Freeze, Kill, Terminate];
+    if stage.long {
+        cards.extend([Kill, Freeze, Terminate, FreezeForLong]);
+    }
+    let mut deck = Deck::new(cards);
     let mut next = Instant::now() + Duration::from_secs(3);
     while stage.stop.wait_until(next) {
         next = Instant::now() + chance.time(20_000, 20_500);
         let victim = chance.index(NAMES.len());
         let fault = deck.draw(&mut chance);
-        let (pause, frozen) = (chance.time(0, 4_000), chance.time(FROZEN.0, FROZEN.1));
+        let bounds = match fault {
+            FreezeForLong => FROZEN_LONG,
+            Kill | Terminate | Freeze => FROZEN,
+        };
+        let (pause, frozen) = (chance.time(0, 4_000), chance.time(bounds.0, bounds.1));
         stage
             .journal
             .fault(Whom::Process, &format!("{fault:?}"), NAMES[victim]);
@@ -72,7 +89,7 @@ pub(crate) fn processes(stage: &Stage<'_>, fleet: &Fleet) {
                 }
                 fleet.start_again(victim);
             }
-            Freeze => {
+            Freeze | FreezeForLong => {
                 fleet.signal(victim, Signal::SIGSTOP);
                 stage.hold(frozen);
                 fleet.signal(victim, Signal::SIGCONT);
@@ -94,21 +111,16 @@ enum OnBroker {
     KillTransactionCoordinator,
     FreezeTransactionCoordinator,
     KillAll,
+    FillDisk,
 }
 
 /// At least this long everything is up between two faults on brokers.
 const BREATH: Duration = Duration::from_secs(15);
 
 /// `gap`: from one fault to the next, in milliseconds. Only a long run has the time to kill all at once.
-pub(crate) fn brokers(
-    stage: &Stage<'_>,
-    cluster: &Cluster,
-    group: &str,
-    gap: (u64, u64),
-    long: bool,
-) {
+pub(crate) fn brokers(stage: &Stage<'_>, cluster: &Cluster, group: &str, gap: (u64, u64)) {
     use OnBroker::{
-        Freeze, FreezeGroupCoordinator, FreezeTransactionCoordinator, Kill, KillAll,
+        FillDisk, Freeze, FreezeGroupCoordinator, FreezeTransactionCoordinator, Kill, KillAll,
         KillGroupCoordinator, KillTransactionCoordinator, Restart,
     };
     let mut chance = Chance::new(stage.seed, 2);
@@ -121,7 +133,8 @@ pub(crate) fn brokers(
         KillTransactionCoordinator,
         FreezeTransactionCoordinator,
     ];
-    cards.extend(long.then_some(KillAll));
+    cards.extend(stage.long.then_some(KillAll));
+    cards.extend(cluster.disk.is_some().then_some(FillDisk));
     let mut deck = Deck::new(cards);
     let mut next = Instant::now() + Duration::from_secs(8);
     while stage.stop.wait_until(next) {
@@ -138,6 +151,7 @@ pub(crate) fn brokers(
             KillTransactionCoordinator | FreezeTransactionCoordinator => {
                 of_transactions().unwrap_or(any)
             }
+            FillDisk => SMALL_DISK,
             Kill | Restart | Freeze | KillAll => any,
         };
         let number = (victim + 1).to_string();
@@ -162,10 +176,32 @@ pub(crate) fn brokers(
                 stage.hold(down);
                 cluster.start_all();
             }
+            FillDisk => fill_disk(stage, cluster, frozen),
         }
         start_what_is_down(stage, cluster, fault, victim);
         // All three take their time to start, and what has to come of it is seen.
         next = next.max(Instant::now() + BREATH);
+    }
+}
+
+/// A broker ends, or only half works, once it cannot write. With room again it is started again.
+fn fill_disk(stage: &Stage<'_>, cluster: &Cluster, time: Duration) {
+    let Some(disk) = &cluster.disk else { return };
+    if let Err(error) = disk.fill() {
+        stage.journal.odd(format!("the disk is not full: {error}"));
+    }
+    stage.hold(time);
+    let state = if cluster.is_running(SMALL_DISK) {
+        "still runs"
+    } else {
+        "has ended"
+    };
+    stage
+        .journal
+        .note(&format!("broker {} {state}, its disk full", SMALL_DISK + 1));
+    cluster.kill(SMALL_DISK);
+    if let Err(error) = disk.free() {
+        stage.journal.odd(format!("the disk stays full: {error}"));
     }
 }
 

@@ -10,8 +10,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::chance::Stop;
+use crate::clocks::FakeClock;
 
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// The instance whose clock can be set, counted from 0.
+pub(crate) const WRONG_CLOCK: usize = 2;
 
 /// A supervisor's pause before it starts one again that ended.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -23,6 +27,10 @@ pub(crate) struct Fleet {
     instances: Vec<Mutex<Instance>>,
     environment: Vec<(String, String)>,
     dir: PathBuf,
+    /// Another version of the program: each start of an instance is of the one that it was not before.
+    other: Option<PathBuf>,
+    /// Of [`WRONG_CLOCK`], if it can be set.
+    pub(crate) clock: Option<FakeClock>,
     /// Those that ended by themselves: which, and how.
     pub(crate) ended: Mutex<Vec<String>>,
 }
@@ -36,7 +44,11 @@ struct Instance {
 }
 
 impl Fleet {
-    pub(crate) fn start(dir: &Path, environment: Vec<(String, String)>) -> Self {
+    pub(crate) fn start(
+        dir: &Path,
+        environment: Vec<(String, String)>,
+        other: Option<PathBuf>,
+    ) -> Self {
         let none = || {
             Mutex::new(Instance {
                 child: None,
@@ -49,6 +61,8 @@ impl Fleet {
             instances: NAMES.iter().map(|_| none()).collect(),
             environment,
             dir: dir.to_owned(),
+            other,
+            clock: FakeClock::find(dir),
             ended: Mutex::default(),
         };
         for index in 0..NAMES.len() {
@@ -74,10 +88,12 @@ impl Fleet {
         instance.log = self.dir.join(format!("{name}-{}.log", instance.starts));
         let log = File::create(&instance.log).expect("a log");
         let errors = log.try_clone().expect("a second handle");
-        let child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+        let clock = self.clock.iter().filter(|_| index == WRONG_CLOCK);
+        let child = Command::new(self.program(index + instance.starts))
             .arg("run")
             .env_clear()
             .envs(self.environment.iter().cloned())
+            .envs(clock.flat_map(FakeClock::environment))
             .env("USER_OTP__KAFKA__INSTANCE", name)
             .stdin(Stdio::null())
             .stdout(log)
@@ -87,6 +103,14 @@ impl Fleet {
         // For whoever tidies up after a run that was ended in the middle.
         let _ = std::fs::write(self.dir.join(format!("{name}.pid")), child.id().to_string());
         instance.child = Some(child);
+    }
+
+    /// The present version, or at every other turn the other one.
+    pub(crate) fn program(&self, turn: usize) -> &Path {
+        match &self.other {
+            Some(other) if turn % 2 == 1 => other,
+            Some(_) | None => Path::new(env!("CARGO_BIN_EXE_user-otp")),
+        }
     }
 
     /// SIGKILL, and gone.

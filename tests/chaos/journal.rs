@@ -13,6 +13,9 @@ const BREATH: Duration = Duration::from_secs(1);
 pub(crate) enum Whom {
     Process,
     Broker,
+    Topic,
+    Permission,
+    Packet,
     Redis,
     Service,
 }
@@ -25,7 +28,7 @@ pub(crate) struct Journal {
 
 struct State {
     faults: BTreeMap<(Whom, String), Fault>,
-    /// The latest on a process and on a broker.
+    /// The latest on a process, on a broker, on topics or on what may be done.
     latest: Option<(Whom, String)>,
     heard: Instant,
     odd: Vec<String>,
@@ -35,7 +38,7 @@ struct State {
 pub(crate) struct Fault {
     pub(crate) times: usize,
     /// The longest time without an outcome that ended after one of these and before the next fault
-    /// on a process or a broker.
+    /// of such a kind.
     pub(crate) silence: Duration,
 }
 
@@ -63,8 +66,12 @@ impl Journal {
         let mut state = self.state();
         let key = (whom, kind.to_owned());
         state.faults.entry(key.clone()).or_default().times += 1;
-        if matches!(whom, Whom::Process | Whom::Broker) {
-            state.latest = Some(key);
+        match whom {
+            Whom::Process | Whom::Broker | Whom::Topic | Whom::Permission => {
+                state.latest = Some(key);
+            }
+            // So many that each would take the blame for what others did.
+            Whom::Packet | Whom::Redis | Whom::Service => {}
         }
     }
 
@@ -103,6 +110,12 @@ impl Journal {
             "nothing for {:.1} s until now",
             silence.as_secs_f64()
         ));
+    }
+
+    /// The latest fault that can silence everything.
+    pub(crate) fn latest(&self) -> String {
+        let latest = self.state().latest.clone();
+        latest.map_or("none".to_owned(), |(whom, kind)| format!("{whom:?} {kind}"))
     }
 
     pub(crate) fn faults(&self) -> BTreeMap<(Whom, String), Fault> {

@@ -1,6 +1,7 @@
 //! The account of every request: what was asked, what was answered, what an independent reader
 //! saw of it; [`verdict`] says whether that is what was promised. Pure.
 
+mod shifts;
 mod verdict;
 
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
+use self::shifts::Shifts;
 use crate::people::{Expect, Person, Wish, poison};
 
 /// What the instances were told.
@@ -102,10 +104,14 @@ struct Request {
     door: Door,
     sent: i64,
     entry: Entry,
-    /// Where it is in the log.
-    place: (i32, i64),
+    /// Where it is in the log: the partition, how often the topic had been created again, and the offset.
+    place: (i32, u32, i64),
     /// How often it is in the log.
     copies: u8,
+    /// How often it was in a log that has been deleted.
+    deleted: u8,
+    /// How often it was in one, at or above the committed offset: it may have had no outcome yet.
+    unread: u8,
     outcomes: u8,
     outcome: Option<Final>,
     published: u8,
@@ -138,7 +144,16 @@ impl Request {
     /// How many outcomes it is to have. Where a broker has forgotten the load's producer, that one sends
     /// again what is there already, and each record is a request of its own to the service.
     fn records(&self) -> u8 {
-        self.copies.max(1)
+        self.copies.saturating_add(self.deleted).max(1)
+    }
+
+    /// How many outcomes it must have at least: what was deleted unread is owed none.
+    fn owed(&self) -> u8 {
+        if self.is_owed() {
+            self.records().saturating_sub(self.unread)
+        } else {
+            0
+        }
     }
 
     /// Whether it must have an outcome.
@@ -167,6 +182,9 @@ pub(crate) struct Ledger {
     /// Breaches that only the record itself shows.
     seen: Vec<Breach>,
     strangers: usize,
+    /// How often the request topic has been created again.
+    logs: u32,
+    shifts: Shifts,
 }
 
 impl Ledger {
@@ -180,6 +198,8 @@ impl Ledger {
             otps: vec![false; 1_000_000],
             seen: Vec::new(),
             strangers: 0,
+            logs: 0,
+            shifts: Shifts::default(),
         }
     }
 
@@ -200,8 +220,10 @@ impl Ledger {
             door,
             sent: now,
             entry: Entry::Unknown,
-            place: (0, 0),
+            place: (0, 0, 0),
             copies: 0,
+            deleted: 0,
+            unread: 0,
             outcomes: 0,
             outcome: None,
             published: 0,
@@ -220,10 +242,36 @@ impl Ledger {
         request
     }
 
-    pub(crate) fn in_log(&mut self, request: u32, place: (i32, i64)) {
+    pub(crate) fn in_log(&mut self, request: u32, (partition, offset): (i32, i64)) {
         let request = &mut self.requests[request as usize];
         request.entry = Entry::InLog;
-        request.place = place;
+        request.place = (partition, self.logs, offset);
+    }
+
+    /// The request topic is about to be deleted and created again, while nobody writes to it. `records` are
+    /// all that it holds: the request of each, its partition and offset. What is at or above a partition's
+    /// `committed` offset may have no outcome yet, and will have none if it has not.
+    pub(crate) fn log_is_deleted(
+        &mut self,
+        records: &[(u32, i32, i64)],
+        committed: &BTreeMap<i32, i64>,
+    ) {
+        self.logs += 1;
+        for (id, partition, offset) in records {
+            let Some(request) = self.requests.get_mut(*id as usize) else {
+                continue;
+            };
+            request.deleted = request.deleted.saturating_add(1);
+            let committed = committed.get(partition).copied().unwrap_or(0);
+            if *offset >= committed {
+                request.unread = request.unread.saturating_add(1);
+            }
+        }
+    }
+
+    /// From `now` on an instance's clock differs by so many milliseconds; 0: it is right again.
+    pub(crate) fn clock_is_shifted(&mut self, now: i64, by: i64) {
+        self.shifts.set(now, by);
     }
 
     pub(crate) fn answered(&mut self, request: u32, entry: Entry) {
@@ -257,7 +305,8 @@ impl Ledger {
             Role::Request => request.copies = request.copies.saturating_add(1),
             Role::Outcome => {
                 request.outcomes = request.outcomes.saturating_add(1);
-                if let Err(detail) = outcome(request, record) {
+                let slack = self.shifts.slack(request.sent, record.time);
+                if let Err(detail) = outcome(request, record, slack) {
                     self.breach(id, "outcomes can be read", detail);
                 }
                 return true;
@@ -341,16 +390,15 @@ impl Ledger {
 
     /// Requests whose outcome is still to come.
     pub(crate) fn open(&self) -> usize {
-        let open = |request: &&Request| request.is_owed() && request.outcomes < request.records();
+        let open = |request: &&Request| request.outcomes < request.owed();
         self.requests.iter().filter(open).count()
     }
 
     /// The first of them.
     pub(crate) fn first_open(&self, most: usize) -> Vec<String> {
         let open = self.requests.iter().enumerate();
-        let open =
-            open.filter(|(_, request)| request.is_owed() && request.outcomes < request.records());
-        open.take(most)
+        open.filter(|(_, request)| request.outcomes < request.owed())
+            .take(most)
             .map(|(id, request)| {
                 format!(
                     "c-{id} {:?} {:?} at {:?}",
@@ -370,6 +418,13 @@ impl Ledger {
     pub(crate) fn copied(&self) -> usize {
         let copied = |request: &&Request| request.copies > 1;
         self.requests.iter().filter(copied).count()
+    }
+
+    /// Requests that were in the log when that was deleted, and had no outcome yet.
+    pub(crate) fn deleted_unread(&self) -> usize {
+        let unread =
+            |request: &&Request| request.outcomes < request.records() && request.unread > 0;
+        self.requests.iter().filter(unread).count()
     }
 
     /// How many there are of each end, by door.
@@ -402,7 +457,7 @@ impl Ledger {
     }
 }
 
-fn outcome(request: &mut Request, record: &Seen<'_>) -> Result<(), String> {
+fn outcome(request: &mut Request, record: &Seen<'_>, slack: i64) -> Result<(), String> {
     let value: Value = serde_json::from_slice(record.value.unwrap_or_default())
         .map_err(|error| format!("{:?} at {}", error.classify(), error.column()))?;
     let word = |name: &str| value[name].as_str().unwrap_or_default();
@@ -421,11 +476,12 @@ fn outcome(request: &mut Request, record: &Seen<'_>) -> Result<(), String> {
     request.retried = value["attempts"] != 1;
     request.received = moment("receivedAtMs");
     request.finished = moment("finishedAtMs");
-    // On this machine there is one clock.
-    if request.received < request.sent {
+    // Where no clock is shifted, this machine has one.
+    if request.received + slack < request.sent {
         return Err("received before it was sent".to_owned());
     }
-    if request.door == Door::Stream && request.received != request.sent {
+    // A record from the future counts as received now.
+    if request.door == Door::Stream && (request.received - request.sent).abs() > slack {
         return Err("received at another time than its record's".to_owned());
     }
     Ok(())

@@ -21,6 +21,10 @@ use crate::people::{Expect, Person, Wish, poison};
 
 /// What all who ask share.
 pub(crate) struct Load {
+    /// Where everybody but the instances connects.
+    pub(crate) brokers: String,
+    /// Who holds this, holds up the load on the request topic.
+    pub(crate) producer: Mutex<RequestProducer>,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
     pub(crate) egov: Arc<Standin>,
     pub(crate) seed: u64,
@@ -61,8 +65,7 @@ impl Load {
     }
 
     /// Publishes so many requests a second until `stop`, and waits until all of them are in the log.
-    pub(crate) fn publish(&self, brokers: &str, topic: &str, rate: u32, stop: &Stop) {
-        let producer = producer(brokers, Arc::clone(&self.ledger));
+    pub(crate) fn publish(&self, topic: &str, rate: u32, stop: &Stop) {
         let begin = Instant::now();
         let (mut made, mut due) = (0_u64, BTreeMap::new());
         while stop.wait(TICK) {
@@ -77,21 +80,37 @@ impl Load {
                     due.insert((at, person.0, number), Arc::clone(&person));
                 }
             }
+            let producer = self.producer();
             while let Some(first) = due.first_entry().filter(|first| first.key().0 <= now) {
                 let ((_, _, number), person) = first.remove_entry();
                 self.publish_one(&producer, topic, &person, &person.1.wishes[number]);
                 made += 1;
             }
         }
-        let flushed = producer.flush(Duration::from_secs(300));
+        let flushed = self.producer().flush(Duration::from_secs(300));
         if let Err(error) = flushed {
             eprintln!("not all requests are known to be in the log: {error}");
         }
     }
 
+    fn producer(&self) -> MutexGuard<'_, RequestProducer> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds up the load on the request topic for as long as `work` takes. All that was published is in
+    /// the log then; none: it is not within `limit`, and nothing was done. Later requests come from a new
+    /// producer, that knows the topic as it is then.
+    pub(crate) fn pause<T>(&self, limit: Duration, work: impl FnOnce() -> T) -> Option<T> {
+        let mut producer = self.producer();
+        producer.flush(limit).ok()?;
+        let done = work();
+        *producer = request_producer(&self.brokers, Arc::clone(&self.ledger));
+        Some(done)
+    }
+
     fn publish_one(
         &self,
-        producer: &ThreadedProducer<Deliveries>,
+        producer: &RequestProducer,
         topic: &str,
         (index, person): &(u32, Person),
         wish: &Wish,
@@ -214,7 +233,9 @@ async fn answer(answer: reqwest::Result<reqwest::Response>) -> Entry {
 }
 
 /// Writes down where each request is in the log.
-struct Deliveries(Arc<Mutex<Ledger>>);
+pub(crate) struct Deliveries(Arc<Mutex<Ledger>>);
+
+pub(crate) type RequestProducer = ThreadedProducer<Deliveries>;
 
 impl ClientContext for Deliveries {}
 
@@ -232,7 +253,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-fn producer(brokers: &str, ledger: Arc<Mutex<Ledger>>) -> ThreadedProducer<Deliveries> {
+pub(crate) fn request_producer(brokers: &str, ledger: Arc<Mutex<Ledger>>) -> RequestProducer {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")

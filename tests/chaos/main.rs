@@ -1,10 +1,13 @@
-//! The service in chaos: three instances of `user-otp run` with both doors, on a real cluster of
-//! three brokers, under load, while processes, brokers, Redis and services are killed, frozen, shut
-//! and slowed down. At the end every request is accounted for.
+//! The service in chaos: three instances of `user-otp run` that take requests from Kafka and over HTTP, on a
+//! real cluster of three brokers, under load, while processes, brokers, Redis and services are killed, frozen,
+//! shut and slowed down, packets come late or never, disks become full, permissions are withdrawn and topics
+//! change. At the end every request is accounted for.
 //!
 //! ```text
 //! producer ──▶ requests ─▶ ┌───────────┐ ─▶ SMS, email, outcomes, dead letters ─▶ reader ─▶ ledger
-//! clients ───▶ HTTP doors ▶│ a   b   c │                                                    ▲
+//! clients ───▶ HTTP ─────▶ │ a   b   c │                                                    ▲
+//!    │                     └───────────┘                                                    │
+//!    │            a proxy before each of three brokers                                      │
 //!    └── what was asked, and what was answered ─────────────────────────────────────────────┘
 //! ```
 //!
@@ -16,21 +19,31 @@
     reason = "a test fails by a panic, and says what it did"
 )]
 
+mod admin;
 mod chance;
+mod clocks;
 mod cluster;
+mod disk;
 mod faults;
 mod fleet;
 mod gate;
 mod journal;
+#[expect(dead_code, reason = "other tests need more of it")]
+#[path = "../kafka_proxy/mod.rs"]
+mod kafka_proxy;
 mod ledger;
 mod load;
+mod packets;
 mod people;
 mod plan;
+mod progress;
 mod reader;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../shared/server.rs"]
 mod redis_server;
 mod report;
+mod topics;
+mod versions;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -46,16 +59,19 @@ use user_otp::clock::Clock;
 use user_otp::egov::Service;
 use user_otp::egov::standin::{Script, Standin, Text};
 
+use crate::admin::Admin;
 use crate::chance::Stop;
-use crate::cluster::Cluster;
+use crate::cluster::{BROKERS, Cluster};
 use crate::faults::{Services, Stage};
 use crate::fleet::Fleet;
 use crate::gate::Gate;
 use crate::journal::Journal;
+use crate::kafka_proxy::Proxy;
 use crate::ledger::Ledger;
 use crate::load::Load;
-use crate::plan::{GROUP, PROMISE, Plan};
+use crate::plan::{GROUP, Plan};
 use crate::redis_server::Redis;
+use crate::topics::Topics;
 
 /// The request topic.
 const REQUESTS: &str = "egov.core.otp.request";
@@ -89,6 +105,11 @@ fn every_request_is_accounted_for() {
 struct World {
     fleet: Arc<Fleet>,
     cluster: Cluster,
+    admin: Admin,
+    /// One before each broker: the instances know no other way.
+    proxies: [Proxy; BROKERS],
+    /// What the commands are told that are not under fire.
+    environment: Vec<(String, String)>,
     redis: Mutex<Redis>,
     redis_gate: Gate,
     services: Services,
@@ -101,7 +122,6 @@ struct World {
 
 impl World {
     fn start(plan: &Plan, dir: &Path) -> Self {
-        let cluster = Cluster::start(&dir.join("kafka"));
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -111,24 +131,32 @@ impl World {
         let redis = Redis::start();
         let redis_address = redis.address().parse().expect("an address");
         let redis_gate = Gate::to(redis_address, runtime.handle());
+        let ports = [(); BROKERS].map(|()| free_port());
+        let cluster = Cluster::start(&dir.join("kafka"), &ports);
+        let mut broker = 0..;
+        let proxies = ports.map(|port| {
+            let upstream = cluster.upstream(broker.next().unwrap_or(0));
+            Proxy::start(port, upstream.port())
+        });
+        let admin = Admin::new(&cluster.addresses, runtime.handle());
+        admin.allow_everything().expect("permissions are given");
         let environment = plan.environment(&cluster.addresses, &services.gates, &redis_gate);
-        let applied = Command::new(env!("CARGO_BIN_EXE_user-otp"))
-            .args(["topics", "apply", "--with-platform-topics"])
-            .env_clear()
-            .envs(environment.iter().cloned())
-            .output()
-            .expect("user-otp starts");
-        let said = String::from_utf8_lossy(&applied.stdout);
-        assert!(applied.status.success(), "the topics are there: {said}");
-        let fleet = Arc::new(Fleet::start(dir, environment));
+        apply(&environment).expect("the topics are there");
+        let proxied = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+        let mut theirs = plan.environment(&proxied, &services.gates, &redis_gate);
+        theirs.extend(plan::account());
+        let fleet = Arc::new(Fleet::start(dir, theirs, plan.other.clone()));
         let journal = File::create(dir.join("journal.log")).expect("a journal");
         Self {
             fleet,
             cluster,
+            admin,
+            proxies,
+            environment,
             redis: Mutex::new(redis),
             redis_gate,
             services,
-            ledger: Arc::new(Mutex::new(Ledger::new(PROMISE, people::number))),
+            ledger: Arc::new(Mutex::new(Ledger::new(plan.promise(), people::number))),
             journal: Journal::new(journal),
             trace: File::create(dir.join("trace.log")).expect("a trace"),
             runtime,
@@ -145,15 +173,19 @@ impl World {
             reader::left(&brokers, GROUP).is_ok_and(|left| left.is_empty())
         });
         let (ledger, fleet) = (Arc::clone(&self.ledger), Arc::clone(&self.fleet));
-        let settled = std::thread::scope(|scope| {
-            let _end = [End(&reading), End(&supervising)];
+        let (settled, stood_still) = std::thread::scope(|scope| {
+            let end = [End(&reading), End(&supervising)];
             let journal = &self.journal;
             scope.spawn(|| reader::follow(&brokers, &ledger, &reading, || journal.pulse()));
             scope.spawn(|| fleet.supervise(&supervising));
-            self.storm(plan, &brokers);
-            self.settle(&brokers)
+            let watching = scope.spawn(|| progress::watch(&brokers, GROUP, &reading, journal));
+            self.storm(plan);
+            let settled = self.settle(&brokers);
+            drop(end);
+            (settled, watching.join())
         });
         let mut broken = settled.err().into_iter().collect::<Vec<_>>();
+        broken.extend(stood_still.expect("the watch goes on to the end"));
         broken.extend(self.not_ready());
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         // Not what was seen on the way, but what is there.
@@ -171,6 +203,9 @@ impl World {
         let leaks = self.fleet.leaks(|text| numbers.contains(text));
         if leaks > 0 {
             broken.push(format!("{leaks} numbers in the logs"));
+        }
+        if plan.other.is_some() {
+            broken.extend(versions::jobs(&self.fleet, &self.environment).err());
         }
         report::print(plan, &ledger, &self.journal, &self.fleet, broken)
     }
@@ -197,9 +232,13 @@ impl World {
     }
 
     /// Load and faults, for as long as the plan says; everything is mended then.
-    fn storm(&self, plan: &Plan, brokers: &str) {
+    fn storm(&self, plan: &Plan) {
         let (loading, raging) = (Arc::new(Stop::default()), Arc::new(Stop::default()));
+        let brokers = self.cluster.addresses.clone();
+        let producer = load::request_producer(&brokers, Arc::clone(&self.ledger));
         let load = Arc::new(Load {
+            brokers,
+            producer: Mutex::new(producer),
             ledger: Arc::clone(&self.ledger),
             egov: Arc::clone(&self.services.standin),
             seed: plan.seed,
@@ -210,6 +249,15 @@ impl World {
             seed: plan.seed,
             stop: &raging,
             journal: &self.journal,
+            long: plan.is_long(),
+            mixed: plan.other.is_some(),
+        };
+        let topics = Topics {
+            admin: &self.admin,
+            cluster: &self.cluster,
+            load: &load,
+            ledger: &self.ledger,
+            apply: &|| apply(&self.environment),
         };
         let (fleet, cluster, services) = (&self.fleet, &self.cluster, &self.services);
         let (redis, redis_gate) = (&self.redis, &self.redis_gate);
@@ -219,13 +267,14 @@ impl World {
             Arc::clone(&loading),
         ));
         std::thread::scope(|scope| {
-            scope.spawn(|| load.publish(brokers, REQUESTS, plan.rate, &loading));
+            scope.spawn(|| load.publish(REQUESTS, plan.rate, &loading));
             std::thread::scope(|scope| {
                 let _end = End(&raging);
                 scope.spawn(|| faults::processes(&stage, fleet));
-                scope.spawn(|| {
-                    faults::brokers(&stage, cluster, GROUP, plan.broker_gap(), plan.is_long())
-                });
+                scope.spawn(|| faults::brokers(&stage, cluster, GROUP, plan.broker_gap()));
+                scope.spawn(|| topics::track(&stage, &topics, plan.topic_gap()));
+                scope.spawn(|| clocks::track(&stage, fleet, &self.ledger, plan.clock_gap()));
+                scope.spawn(|| packets::track(&stage, &self.proxies, plan.packet_gap()));
                 scope.spawn(|| faults::redis(&stage, redis, redis_gate, plan.redis_gap()));
                 scope.spawn(|| faults::services(&stage, services, plan.service_gap()));
                 self.watch(plan, &raging);
@@ -310,6 +359,31 @@ impl World {
             pause.wait(Duration::from_secs(1));
         }
     }
+}
+
+/// Creates the topics that are missing.
+fn apply(environment: &[(String, String)]) -> Result<(), String> {
+    let applied = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+        .args(["topics", "apply", "--with-platform-topics"])
+        .env_clear()
+        .envs(environment.iter().cloned())
+        .output()
+        .expect("user-otp starts");
+    if applied.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&applied.stderr).into_owned())
+}
+
+/// A port that is free now, below those from which systems take the ports of outgoing connections.
+fn free_port() -> u16 {
+    let mut candidates = std::iter::repeat_with(|| {
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        20_000 + u16::try_from(random % 12_000).unwrap_or(0)
+    });
+    candidates
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// Tells whoever waits for it that this is the end, also when a test fails.

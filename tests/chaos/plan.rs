@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use user_otp::egov::Service;
 
+use crate::cluster::{PASSWORD, USER};
 use crate::gate::Gate;
 use crate::ledger::Promise;
 
@@ -12,7 +13,7 @@ use crate::ledger::Promise;
 pub(crate) const GROUP: &str = "chaos";
 
 /// As [`Plan::environment`] has it.
-pub(crate) const PROMISE: Promise = Promise {
+const PROMISE: Promise = Promise {
     lifetime: 90_000,
     min_life: 10_000,
     first_delay: 1_000,
@@ -22,7 +23,7 @@ pub(crate) const PROMISE: Promise = Promise {
 /// A run of at least this length is a long one.
 const LONG: Duration = Duration::from_secs(300);
 
-/// From `OTP_CHAOS_SECONDS`, `_SEED`, `_RATE`, `_HTTP_RATE` and `_DIR`.
+/// From `OTP_CHAOS_SECONDS`, `_SEED`, `_RATE`, `_HTTP_RATE`, `_OTHER` and `_DIR`.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) time: Duration,
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) rate: u32,
     /// And over HTTP.
     pub(crate) http_rate: u32,
+    /// Another version of the program, that takes turns with the present one.
+    pub(crate) other: Option<PathBuf>,
     /// Where the logs go; none: to a temporary folder, and away if all is well.
     pub(crate) dir: Option<PathBuf>,
 }
@@ -51,14 +54,19 @@ impl Plan {
                 .unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 % 1_000_000),
             rate: rate("RATE", 60),
             http_rate: rate("HTTP_RATE", 20),
+            other: given("OTHER").map(PathBuf::from),
             dir: given("DIR").map(PathBuf::from),
         }
     }
 
     /// What plays it again.
     pub(crate) fn again(&self) -> String {
+        let other = self.other.iter();
+        let other: String = other
+            .map(|path| format!(" --other-binary {}", path.display()))
+            .collect();
         format!(
-            "scripts/chaos --seconds {} --seed {} --rate {} --http-rate {}",
+            "scripts/chaos --seconds {} --seed {} --rate {} --http-rate {}{other}",
             self.time.as_secs(),
             self.seed,
             self.rate,
@@ -85,6 +93,28 @@ impl Plan {
 
     pub(crate) fn service_gap(&self) -> (u64, u64) {
         self.or_short((2_000, 6_000), (1_000, 3_000))
+    }
+
+    pub(crate) fn topic_gap(&self) -> (u64, u64) {
+        self.or_short((20_000, 40_000), (6_000, 9_000))
+    }
+
+    pub(crate) fn clock_gap(&self) -> (u64, u64) {
+        self.or_short((60_000, 90_000), (15_000, 20_000))
+    }
+
+    pub(crate) fn packet_gap(&self) -> (u64, u64) {
+        self.or_short((3_000, 5_000), (1_000, 2_000))
+    }
+
+    /// What the instances are held to.
+    pub(crate) fn promise(&self) -> Promise {
+        if self.other.is_none() {
+            return PROMISE;
+        }
+        // A request that two versions have handled may be charged by each, under different names.
+        let limit = PROMISE.limit / 2;
+        Promise { limit, ..PROMISE }
     }
 
     /// What the instances are told.
@@ -122,4 +152,16 @@ impl Plan {
             .map(|(key, value)| (format!("USER_OTP__{key}"), value))
             .collect()
     }
+}
+
+/// How the instances log in, beside what everybody is told.
+pub(crate) fn account() -> Vec<(String, String)> {
+    [
+        ("SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("SASL_MECHANISM", "PLAIN"),
+        ("SASL_USERNAME", USER),
+        ("SASL_PASSWORD", PASSWORD),
+    ]
+    .map(|(key, value)| (format!("USER_OTP__KAFKA__{key}"), value.to_owned()))
+    .to_vec()
 }

@@ -1,6 +1,6 @@
 //! The independent reader: `read_committed`, by a consumer of its own, by partition and offset.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,9 +27,16 @@ pub(crate) const TOPICS: [(Role, &str); 6] = [
 const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
 
-/// Reads everything as it comes, until `stop`; tells `pulse` of each outcome.
+/// Reads what the service writes as it comes, until `stop`; tells `pulse` of each outcome.
 pub(crate) fn follow(brokers: &str, ledger: &Mutex<Ledger>, stop: &Stop, mut pulse: impl FnMut()) {
-    let (consumer, _) = assigned(brokers);
+    // The request topic is created again meanwhile.
+    let consumer = loop {
+        match assigned(brokers, |role| role != Role::Request) {
+            Ok((consumer, _)) => break consumer,
+            Err(_) if stop.is_stopped() => return,
+            Err(_) => {}
+        }
+    };
     let mut next = HashMap::new();
     while !stop.is_stopped() {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100))
@@ -48,8 +55,34 @@ pub(crate) fn read_all(
     ledger: &Mutex<Ledger>,
     trace: &mut impl Write,
 ) -> Result<usize, String> {
-    let (consumer, mut open) = assigned(brokers);
-    let (mut next, mut read) = (HashMap::new(), 0);
+    let (consumer, open) = assigned(brokers, |_| true)?;
+    let mut read = 0;
+    to_the_end(&consumer, open, |message| {
+        enter(ledger, message);
+        read += 1;
+        write_down(trace, message).map_err(|error| error.to_string())
+    })?;
+    Ok(read)
+}
+
+/// All requests that are in the log now, each with its partition and offset.
+pub(crate) fn requests(brokers: &str) -> Result<Vec<(u32, i32, i64)>, String> {
+    let (consumer, open) = assigned(brokers, |role| role == Role::Request)?;
+    let mut found = Vec::new();
+    to_the_end(&consumer, open, |message| {
+        found.extend(id(message).map(|id| (id, message.partition(), message.offset())));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Hands over each record that there is, once; an error says what is missing.
+fn to_the_end(
+    consumer: &BaseConsumer,
+    mut open: usize,
+    mut each: impl FnMut(&rdkafka::message::BorrowedMessage<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut next = HashMap::new();
     let deadline = Instant::now() + LONG;
     while open > 0 {
         if Instant::now() > deadline {
@@ -58,59 +91,128 @@ pub(crate) fn read_all(
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 if is_new(&mut next, &message) {
-                    enter(ledger, &message);
-                    write_down(trace, &message).map_err(|error| error.to_string())?;
-                    read += 1;
+                    each(&message)?;
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(_)) | None => {}
         }
     }
-    Ok(read)
+    Ok(())
+}
+
+/// A partition that the group has not read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Behind {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// None: no offset was ever committed.
+    pub(crate) committed: Option<i64>,
+    /// The last stable offset.
+    pub(crate) end: i64,
+}
+
+/// What the group reads, in order: a name, or how it begins.
+fn is_input(topic: &str) -> bool {
+    topic == crate::REQUESTS
+        || topic == "user-otp.accepted"
+        || topic == "user-otp.jobs.request"
+        || topic.starts_with("user-otp.retry.")
+}
+
+/// Asks how far the group is, again and again.
+pub(crate) struct Position(BaseConsumer);
+
+impl Position {
+    pub(crate) fn new(brokers: &str, group: &str) -> Result<Self, KafkaError> {
+        Ok(Self(config(brokers).set("group.id", group).create()?))
+    }
+
+    /// Every partition that the group has not read to its end, or where it has no offset.
+    pub(crate) fn behind(&self) -> Result<Vec<Behind>, KafkaError> {
+        let metadata = self.0.fetch_metadata(None, PATIENCE)?;
+        let mut asked = TopicPartitionList::new();
+        for topic in metadata
+            .topics()
+            .iter()
+            .filter(|topic| is_input(topic.name()))
+        {
+            for partition in topic.partitions() {
+                asked.add_partition(topic.name(), partition.id());
+            }
+        }
+        let mut behind = Vec::new();
+        for element in self.0.committed_offsets(asked, PATIENCE)?.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let (_, end) = self.0.fetch_watermarks(topic, partition, PATIENCE)?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => None,
+            };
+            if committed != Some(end) {
+                behind.push(Behind {
+                    topic: topic.to_owned(),
+                    partition,
+                    committed,
+                    end,
+                });
+            }
+        }
+        Ok(behind)
+    }
+
+    /// The committed offset of each partition of the request topic.
+    pub(crate) fn of_requests(&self) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let metadata = self.0.fetch_metadata(Some(crate::REQUESTS), PATIENCE)?;
+        let mut asked = TopicPartitionList::new();
+        for partition in metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions())
+        {
+            asked.add_partition(crate::REQUESTS, partition.id());
+        }
+        let committed = self.0.committed_offsets(asked, PATIENCE)?;
+        Ok(committed
+            .elements()
+            .iter()
+            .filter_map(|element| Some((element.partition(), element.offset().to_raw()?)))
+            .collect())
+    }
 }
 
 /// What the group has not read to its end, and where a transaction is still open.
 pub(crate) fn left(brokers: &str, group: &str) -> Result<Vec<String>, KafkaError> {
-    let consumer: BaseConsumer = config(brokers).set("group.id", group).create()?;
+    let behind = Position::new(brokers, group)?.behind()?;
+    let mut left: Vec<_> = behind
+        .iter()
+        .map(|one| {
+            format!(
+                "{}-{} {:?} of {}",
+                one.topic, one.partition, one.committed, one.end
+            )
+        })
+        .collect();
+    let committed: BaseConsumer = config(brokers).create()?;
     let uncommitted: BaseConsumer = config(brokers)
         .set("isolation.level", "read_uncommitted")
-        .set("group.id", group)
         .create()?;
-    let metadata = consumer.fetch_metadata(None, PATIENCE)?;
-    let (mut asked, mut left) = (TopicPartitionList::new(), Vec::new());
+    let metadata = committed.fetch_metadata(None, PATIENCE)?;
     for topic in metadata.topics() {
         let name = topic.name();
-        let input = name == crate::REQUESTS
-            || name == "user-otp.accepted"
-            || name == "user-otp.jobs.request"
-            || name.starts_with("user-otp.retry.");
-        let output = TOPICS.iter().any(|(_, output)| *output == name);
-        for partition in topic.partitions() {
-            if input {
-                asked.add_partition(name, partition.id());
-            }
-            if output {
-                let (_, end) = consumer.fetch_watermarks(name, partition.id(), PATIENCE)?;
-                let (_, last) = uncommitted.fetch_watermarks(name, partition.id(), PATIENCE)?;
-                if end != last {
-                    left.push(format!(
-                        "{name}-{} is open from {end} of {last}",
-                        partition.id()
-                    ));
-                }
-            }
+        if !TOPICS.iter().any(|(_, output)| *output == name) {
+            continue;
         }
-    }
-    let committed = consumer.committed_offsets(asked, PATIENCE)?;
-    for element in committed.elements() {
-        let (topic, partition) = (element.topic(), element.partition());
-        let (_, end) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
-        if element.offset() != Offset::Offset(end) {
-            left.push(format!(
-                "{topic}-{partition} {:?} of {end}",
-                element.offset()
-            ));
+        for partition in topic.partitions().iter().map(|partition| partition.id()) {
+            let (_, end) = committed.fetch_watermarks(name, partition, PATIENCE)?;
+            let (_, last) = uncommitted.fetch_watermarks(name, partition, PATIENCE)?;
+            if end != last {
+                left.push(format!("{name}-{partition} is open from {end} of {last}"));
+            }
         }
     }
     Ok(left)
@@ -168,17 +270,19 @@ fn is_new(
     new
 }
 
-/// A consumer at the beginning of every partition, and how many there are.
-fn assigned(brokers: &str) -> (BaseConsumer, usize) {
+/// A consumer at the beginning of every partition of some topics, and how many there are.
+fn assigned(brokers: &str, wanted: impl Fn(Role) -> bool) -> Result<(BaseConsumer, usize), String> {
     let consumer: BaseConsumer = config(brokers)
         .set("group.id", "chaos-reader")
         .create()
         .expect("a consumer");
-    let metadata = consumer.fetch_metadata(None, PATIENCE);
-    let metadata = metadata.expect("the brokers answer");
+    let metadata = consumer
+        .fetch_metadata(None, PATIENCE)
+        .map_err(|error| format!("the brokers do not answer: {error}"))?;
     let mut from = TopicPartitionList::new();
     for topic in metadata.topics() {
-        if TOPICS.iter().any(|(_, name)| *name == topic.name()) {
+        let is_wanted = |(role, name): &(Role, &str)| *name == topic.name() && wanted(*role);
+        if TOPICS.iter().any(is_wanted) {
             for partition in topic.partitions() {
                 from.add_partition_offset(topic.name(), partition.id(), Offset::Beginning)
                     .expect("a valid offset");
@@ -187,7 +291,7 @@ fn assigned(brokers: &str) -> (BaseConsumer, usize) {
     }
     consumer.assign(&from).expect("a valid assignment");
     let partitions = from.count();
-    (consumer, partitions)
+    Ok((consumer, partitions))
 }
 
 fn config(brokers: &str) -> ClientConfig {

@@ -47,6 +47,10 @@ pub(crate) fn print(
         "written more than once by the load itself: {}",
         ledger.copied()
     );
+    eprintln!(
+        "without an outcome, because their topic was deleted before: {}",
+        ledger.deleted_unread()
+    );
     print_faults(journal);
     let ended = fleet.ended.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("ended by themselves: {} {:?}", ended.len(), *ended);

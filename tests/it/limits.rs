@@ -49,6 +49,32 @@ fn a_second_request_within_the_window_is_limited_and_costs_nothing() {
 }
 
 #[test]
+fn a_topic_that_is_created_again_holds_other_requests_at_the_same_offsets() {
+    let redis = Redis::start();
+    let world = World::with(Setup {
+        partitions: 1,
+        ..sharing(&redis)
+    });
+    world.egov.everyone(true);
+    let mut process = world.start("a");
+    for (id, ends) in [("first", "published"), ("second", TOO_SOON)] {
+        world.request(&Request::login("9876530041").id(id));
+        assert_eq!(world.wait_for_outcome(id).summary(), ends);
+    }
+    assert!(process.terminate().success(), "it ends in order");
+    world.kafka.delete_topics(&[&world.topics.requests]);
+    wait_until("the topic is gone", || {
+        world.kafka.partitions(&world.topics.requests).is_empty()
+    });
+    world.kafka.create_topic(&world.topics.requests, 1, &[]);
+    let _process = world.start("a");
+    for (number, id) in [("9876530042", "third"), ("9876530043", "fourth")] {
+        world.request(&Request::login(number).id(id));
+        assert_eq!(world.wait_for_outcome(id).summary(), "published");
+    }
+}
+
+#[test]
 fn windows_run_on_the_time_a_request_was_received() {
     let world = World::with(limited());
     world.egov.everyone(true);

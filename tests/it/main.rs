@@ -32,6 +32,7 @@ mod http_load;
 mod http_redis;
 mod joins;
 mod kafka;
+#[expect(dead_code, reason = "tests/chaos needs more of it")]
 #[path = "../kafka_proxy/mod.rs"]
 mod kafka_proxy;
 mod late_packets;

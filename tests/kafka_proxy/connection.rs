@@ -105,6 +105,7 @@ impl Connection {
         }
         let has_held = !state.held.is_empty();
         let action = decide(&mut state.rules, &frame, has_held);
+        state.done.extend(action.map(|action| (api, action)));
         state.is_stalled = matches!(action, Some(Action::StallAfter | Action::StallBefore));
         drop(state);
         self.shared.changed.notify_all();

@@ -57,6 +57,8 @@ struct State {
     answers: BTreeMap<Api, usize>,
     held: Vec<Held>,
     late: Vec<LateAnswer>,
+    /// What was done to a request by a rule, until somebody asks.
+    done: Vec<(Api, Action)>,
     /// Both ends of every connection that is open, by number.
     open: BTreeMap<u64, [TcpStream; 2]>,
     connections: u64,
@@ -109,6 +111,29 @@ impl Proxy {
     pub(crate) fn unblock(&self) {
         self.0.lock().blocked.clear();
         self.0.changed.notify_all();
+    }
+
+    /// From now on every connection stands still, until [`Proxy::open`].
+    pub(crate) fn stall(&self) {
+        self.0.lock().is_stalled = true;
+    }
+
+    /// What was done to requests since this was last asked.
+    pub(crate) fn take_done(&self) -> Vec<(Api, Action)> {
+        std::mem::take(&mut self.0.lock().done)
+    }
+
+    /// Hands the request that has been held for longest to the broker, if that still has the connection; false:
+    /// it has not, or none is held.
+    pub(crate) fn let_go(&self) -> bool {
+        let mut state = self.0.lock();
+        state.late.clear();
+        if state.held.is_empty() {
+            return false;
+        }
+        let held = state.held.remove(0);
+        drop(state);
+        connection::write(&held.broker, &held.frame).is_ok()
     }
 
     /// Cuts every connection that is open now.

@@ -82,6 +82,13 @@ impl Case {
         self.read(Role::Outcome, id, finished, &value.to_string());
     }
 
+    /// Published, by an instance that received it then.
+    fn outcome_received(&mut self, id: u32, received: i64) {
+        let value = serde_json::json!({"outcome": "published", "attempts": 1, "receivedAtMs": received,
+            "finishedAtMs": received});
+        self.read(Role::Outcome, id, received, &value.to_string());
+    }
+
     fn sms(&mut self, id: u32, otp: &str, time: i64) {
         let value = serde_json::json!({"mobileNumber": number(0), "expiryTime": START + 60_000,
             "message": format!("Chaos login hi_IN {otp}.")});
@@ -235,6 +242,69 @@ impl Case {
     let id = case.posted(Entry::Unknown);
     case.read(Role::Accepted, id, START, "{}");
 }, &["one final outcome"])]
+#[case::deleted_before_it_was_read(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.ledger.log_is_deleted(&[(id, 0, 7)], &BTreeMap::from([(0, 7)]));
+}, &[])]
+#[case::deleted_after_it_was_read(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.ledger.log_is_deleted(&[(id, 0, 7)], &BTreeMap::from([(0, 8)]));
+}, &["one final outcome"])]
+#[case::deleted_and_served(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.ledger.log_is_deleted(&[(id, 0, 7)], &BTreeMap::from([(0, 7)]));
+    case.served(id, "000001");
+}, &[])]
+#[case::deleted_and_served_twice(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.ledger.log_is_deleted(&[(id, 0, 7)], &BTreeMap::from([(0, 7)]));
+    case.served(id, "000001");
+    case.served(id, "000002");
+}, &["one final outcome", "one final outcome"])]
+#[case::written_twice_and_deleted_once_unread(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.ledger.log_is_deleted(&[(id, 0, 7), (id, 0, 8)], &BTreeMap::from([(0, 8)]));
+    case.served(id, "000001");
+}, &[])]
+#[case::in_order_over_two_logs(|case: &mut Case| {
+    let first = case.published(Expect::Sms);
+    case.ledger.in_log(first, (0, 7));
+    case.ledger.log_is_deleted(&[(first, 0, 7)], &BTreeMap::from([(0, 8)]));
+    let second = case.published(Expect::Sms);
+    case.ledger.in_log(second, (0, 0));
+    case.served(first, "000001");
+    case.served(second, "000002");
+}, &[])]
+#[case::late_by_a_shifted_clock(|case: &mut Case| {
+    case.ledger.clock_is_shifted(START + 80_000, 3_000);
+    let id = case.published(Expect::Sms);
+    case.sms(id, "000001", START + 92_000);
+    case.outcome(id, "published", "", START + 92_000);
+}, &[])]
+#[case::received_before_it_was_sent(|case: &mut Case| {
+    let id = case.published(Expect::Sms);
+    case.sms(id, "000001", START);
+    case.outcome_received(id, START - 1);
+}, &["outcomes can be read"])]
+#[case::received_by_a_clock_that_is_behind(|case: &mut Case| {
+    case.ledger.clock_is_shifted(START - 1_000, -3_000);
+    let id = case.published(Expect::Sms);
+    case.sms(id, "000001", START - 2_000);
+    case.outcome_received(id, START - 2_000);
+}, &[])]
+#[case::late_by_more_than_it_was_shifted(|case: &mut Case| {
+    case.ledger.clock_is_shifted(START + 80_000, -3_000);
+    let id = case.published(Expect::Sms);
+    case.sms(id, "000001", START + 93_001);
+    case.outcome(id, "published", "", START + 92_000);
+}, &["never late"])]
+#[case::late_and_the_clock_had_been_right_again(|case: &mut Case| {
+    case.ledger.clock_is_shifted(START - 20_000, 3_000);
+    case.ledger.clock_is_shifted(START - 10_000, 0);
+    let id = case.published(Expect::Sms);
+    case.sms(id, "000001", START + 90_001);
+    case.outcome(id, "published", "", START + 90_001);
+}, &["never late"])]
 #[case::refused_over_http(|case: &mut Case| { case.posted(Entry::Rejected); }, &["no outage decides"])]
 #[case::a_defect(|case: &mut Case| { case.posted(Entry::Failed); }, &["no outage decides"])]
 fn what_is_found(#[case] story: fn(&mut Case), #[case] promises: &[&str]) {
