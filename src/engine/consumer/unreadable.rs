@@ -86,7 +86,10 @@ impl<H: Handler> Intake<H> {
         };
         let request = Request::unreadable(first, last, origin, now, &settings.reading);
         core.inputs.lock().note(topic, true, now);
-        let admission = core.lock().state.admit(request, *epoch, now, core.clock.uptime());
+        let admission = core
+            .lock()
+            .state
+            .admit(request, *epoch, now, core.clock.uptime());
         self.dispatcher.admitted(admission);
     }
 }

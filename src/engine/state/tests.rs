@@ -185,11 +185,7 @@ fn bytes_of_retries_that_are_due_count_until_they_have_a_place() {
         retry(&mut state, &first, offset, NOW, 100);
     }
     let all = waiting_bytes(&state);
-    assert_eq!(
-        state.take_due(AT.plus(RETRY_DELAY)).len(),
-        10,
-        "the window"
-    );
+    assert_eq!(state.take_due(AT.plus(RETRY_DELAY)).len(), 10, "the window");
     assert_eq!(waiting_bytes(&state), all / 12 * 2);
     state.begin_revoke(std::slice::from_ref(&first));
     assert_eq!(waiting_bytes(&state), 0);
