@@ -292,10 +292,16 @@ fn consumer(engine: &Engine, troubles: &[Trouble], refusal: Option<&str>) -> Che
     let shown = troubles.iter().take(SHOWN_TROUBLES).map(|one| &*one.text);
     let more = troubles.len().saturating_sub(SHOWN_TROUBLES);
     let more = (more > 0).then(|| format!("and {more} more"));
-    let refusal = refusal.map(|refusal| format!("the brokers refuse it: {refusal}"));
+    let state = match (state, refusal) {
+        (state, None) => state.map(Cow::from),
+        (state, Some(refusal)) => {
+            let state = state.unwrap_or("the brokers refuse it");
+            Some(format!("{state}: {refusal}").into())
+        }
+    };
     let reasons: Vec<_> = state
+        .as_deref()
         .into_iter()
-        .chain(refusal.as_deref())
         .chain(shown)
         .chain(more.as_deref())
         .collect();
