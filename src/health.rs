@@ -221,7 +221,7 @@ pub fn live(snapshot: &Snapshot) -> Report {
         let reason = if at_least(producer.call_age, HUNG) {
             Some("a call to Kafka does not return")
         } else if producer.stalled {
-            Some("results wait, and no transaction goes through, though brokers answer")
+            Some("results wait, and no transaction goes through, though brokers answer: restart once")
         } else {
             None
         };
@@ -381,7 +381,7 @@ fn unreadable(held: &[(Partition, Span)]) -> Option<Check> {
     };
     let parts: Vec<_> = held.iter().map(part).collect();
     let reason = format!(
-        "{} cannot be decoded, and the partition waits: see user-otp topics skip-unreadable",
+        "{} cannot be decoded, and the partition waits: check the brokers' disks, then see user-otp topics skip-unreadable",
         parts.join(", ")
     );
     (!held.is_empty()).then(|| {
@@ -395,7 +395,7 @@ fn unreadable(held: &[(Partition, Span)]) -> Option<Check> {
 fn foreign(topics: &BTreeSet<Arc<str>>) -> Option<Check> {
     let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
     let reason = format!(
-        "named like a retry topic, without a delay that can be read: {} is not read",
+        "named like a retry topic, without a delay that can be read: {} is not read; move it out of topics.retry_prefix",
         names.join(", ")
     );
     (!names.is_empty()).then(|| told("retry-topics", Some((Status::Degraded, reason.into()))))
@@ -410,14 +410,14 @@ fn clock(clock: ClockHealth) -> Check {
         }
         ClockHealth::Ahead(by) => {
             let reason = format!(
-                "{} ahead of the brokers': requests end as deadline-near",
+                "this machine's clock is {} ahead of the brokers': requests end as deadline-near; set the clock",
                 humantime::format_duration(by)
             );
             (Status::Degraded, reason.into())
         }
         ClockHealth::Behind(by) => {
             let reason = format!(
-                "{} behind the brokers': requests are served past their deadline",
+                "this machine's clock is {} behind the brokers': requests are served past their deadline; set the clock",
                 humantime::format_duration(by)
             );
             (Status::Degraded, reason.into())
@@ -596,7 +596,7 @@ mod tests {
         producer_is(|one| one.stalled = true),
         Some((
             "kafka-producer",
-            "results wait, and no transaction goes through, though brokers answer"
+            "results wait, and no transaction goes through, though brokers answer: restart once"
         ))
     )]
     #[case::a_little_overdue(engine(|one| one.overdue = Some(59 * SECOND)), None)]
@@ -735,18 +735,18 @@ mod tests {
         Status::Degraded,
         Some((
             "retry-topics",
-            "named like a retry topic, without a delay that can be read: retry.5x is not read"
+            "named like a retry topic, without a delay that can be read: retry.5x is not read; move it out of topics.retry_prefix"
         ))
     )]
     #[case::clock_ahead(
         clock_is(ClockHealth::Ahead(120 * SECOND)),
         Status::Degraded,
-        Some(("clock", "2m ahead of the brokers': requests end as deadline-near"))
+        Some(("clock", "this machine's clock is 2m ahead of the brokers': requests end as deadline-near; set the clock"))
     )]
     #[case::clock_behind(
         clock_is(ClockHealth::Behind(90 * SECOND)),
         Status::Degraded,
-        Some(("clock", "1m 30s behind the brokers': requests are served past their deadline"))
+        Some(("clock", "this machine's clock is 1m 30s behind the brokers': requests are served past their deadline; set the clock"))
     )]
     #[case::clock_agrees(clock_is(ClockHealth::Agrees), Status::Up, None)]
     #[case::clock_not_compared(

@@ -137,7 +137,7 @@ impl ClockWatch {
             match looked.await {
                 Ok(watch) => self = watch,
                 Err(error) => {
-                    tracing::error!(%error, "the brokers' clock is not watched any more");
+                    tracing::error!(%error, "the brokers' clock is not watched any more: restart this instance");
                     return;
                 }
             }

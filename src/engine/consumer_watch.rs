@@ -93,7 +93,7 @@ impl ConsumerWatch {
             tracing::warn!(
                 code = ?error.code,
                 reason = error.reason,
-                "the consumer reports an error: until it is over, records may not be read"
+                "the consumer reports an error, and records may not be read until it is over: run `user-otp check`"
             );
             if none_stood {
                 self.probe = Probe {

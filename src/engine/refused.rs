@@ -280,7 +280,7 @@ fn advice(client: Refused, code: &str) -> &'static str {
             "another process uses this kafka.\"group.instance.id\": give each instance its own, and stop one of the two"
         }
         (_, "INVALID_TRANSACTION_TIMEOUT") => {
-            "transaction.timeout.ms is over the brokers' transaction.max.timeout.ms: raise that"
+            "transaction.timeout.ms is over the brokers' transaction.max.timeout.ms: raise the brokers' limit"
         }
         (_, "NOT_ENOUGH_REPLICAS" | "NOT_ENOUGH_REPLICAS_AFTER_APPEND") => {
             "fewer replicas are in sync than min.insync.replicas: bring the brokers back, or lower it"

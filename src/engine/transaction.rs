@@ -458,7 +458,7 @@ impl Committer {
         if !std::mem::replace(&mut self.left_out, true) {
             tracing::error!(
                 ?over,
-                "commit metadata over its limit: these partitions are not committed, and the others are"
+                "commit metadata over its limit: these partitions are not committed, and the others are; if it lasts, restart this instance"
             );
         }
         let is_left = |finished: &mut Finished| over.contains(&finished.ticket().partition());

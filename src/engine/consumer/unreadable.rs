@@ -73,7 +73,7 @@ impl<H: Handler> Intake<H> {
             partition = number,
             from = range.from,
             to = last,
-            "a batch cannot be decoded, and is passed over: it is one dead letter"
+            "a batch cannot be decoded, and is passed over with one dead letter: find its producer"
         );
         let (now, settings) = (core.clock.now(), &core.settings);
         let Some(origin) = settings.origin(topic) else {

@@ -120,7 +120,7 @@ impl Inspector<'_> {
                         partition = partition.number,
                         from = range.from,
                         to = range.until - 1,
-                        "a batch of our own cannot be decoded, and the partition waits: see user-otp topics skip-unreadable"
+                        "a batch of our own cannot be decoded, and the partition waits: check the brokers' disks, then see user-otp topics skip-unreadable"
                     );
                     self.held.insert(partition, (epoch, range));
                     self.publish();
