@@ -259,7 +259,7 @@ async fn reach_advertised(
         }
         if !brokers.is_empty() && said.as_ref() != Some(&brokers) {
             tracing::warn!(
-                "brokers cannot be reached at the addresses that they advertise, and advertised.listeners sets: {brokers}"
+                "brokers cannot be reached at the addresses that they advertise: {brokers}; set their advertised.listeners"
             );
             said = Some(brokers);
         }

@@ -52,7 +52,11 @@ pub async fn run(
     }
     let is_retry = topic.starts_with(&format!("{}.", config.topics.retry_prefix));
     if topic != config.topics.accepted && topic != config.topics.jobs && !is_retry {
-        bail!("{topic} is no topic that the service holds: name accepted, jobs or a retry topic");
+        bail!(
+            "{topic} is no topic that the service holds: name {}, {} or a retry topic",
+            config.topics.accepted,
+            config.topics.jobs
+        );
     }
     let connection = service::connection(config);
     let partition = Partition {
