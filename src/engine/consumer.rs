@@ -484,7 +484,12 @@ impl Callbacks {
                     let added =
                         list.add_partition_offset(&partition.topic, partition.number, offset);
                     if let Err(error) = added {
-                        tracing::error!(%error, "a partition cannot be assigned");
+                        tracing::error!(
+                            topic = &*partition.topic,
+                            partition = partition.number,
+                            %error,
+                            "the partition cannot be assigned: restart this instance"
+                        );
                     }
                     started.push((partition, tracker));
                 }

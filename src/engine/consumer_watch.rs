@@ -261,7 +261,12 @@ fn conditions(core: &Core, partitions: &[PartitionProgress]) -> Vec<(Condition, 
     });
     let pending: Vec<_> = core.lock().pending.keys().cloned().collect();
     let pending = pending.into_iter().map(Condition::Pending);
-    let held = partitions.iter().filter(|one| one.held).map(|one| {
+    // Those that wait for an operator have a health check of their own.
+    let unreadable: Vec<_> = core.unreadable.lock().keys().cloned().collect();
+    let held = partitions
+        .iter()
+        .filter(|one| one.held && !unreadable.contains(&one.partition));
+    let held = held.map(|one| {
         let delay = match settings.origin(&one.partition.topic) {
             Some(Origin::Retry(delay)) => delay,
             Some(Origin::Requests | Origin::Accepted | Origin::Jobs) | None => Duration::ZERO,

@@ -153,5 +153,10 @@ fn needed_to_read(role: AccountRole, topics: &Topics) -> Vec<Needed> {
         return live.chain(looked_at).chain(jobs).collect();
     }
     let looked_at = looked_at.map(|topic| Needed::by_commands(topic, "dlq, send and check"));
-    live.map(Needed::by_service).chain(looked_at).collect()
+    // There it reads which unreadable batches an operator lets it pass over.
+    let jobs = of(&[Role::JobLog]);
+    live.chain(jobs)
+        .map(Needed::by_service)
+        .chain(looked_at)
+        .collect()
 }
