@@ -48,7 +48,7 @@ const HOLD_WITHOUT_POLL: Duration = Duration::from_secs(1);
 const ASSIGN_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a set-back may wait for librdkafka's main thread.
-const SEEK_WAIT: Duration = Duration::from_secs(1);
+pub(super) const SEEK_WAIT: Duration = Duration::from_secs(1);
 
 /// Between two questions within that time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -216,8 +216,8 @@ impl<H: Handler> Intake<H> {
         };
         let time = message.timestamp().to_millis().map(EpochMs);
         let (offset, now) = (message.offset(), core.clock.now());
-        self.ask_about_gap(&partition, offset);
         let mut shared = core.lock();
+        unreadable::ask_about_gap(core, &mut shared, &partition, offset);
         if core.out_of_range.is_heard() {
             // It may be from another log; whose is found out before it is read again.
             shared.state.refuse(&partition, offset);
@@ -352,18 +352,13 @@ impl Core {
                 );
             }
             ErrorClass::Unreachable => self.reachability.lost(reason),
-            ErrorClass::Fatal => self.consumer_is_fatal(code, reason),
-            // Said above, where they stand.
-            ErrorClass::Passing
+            // Said above, where they stand. The loop asks for a fatal error at each turn.
+            ErrorClass::Fatal
+            | ErrorClass::Passing
             | ErrorClass::Undecodable
             | ErrorClass::Refused
             | ErrorClass::Unclassified => {}
         }
-    }
-
-    /// librdkafka has given the consumer up: it reads nothing any more.
-    fn consumer_is_fatal(&self, code: RDKafkaErrorCode, reason: &str) {
-        tracing::error!(?code, reason, "the consumer has ended");
     }
 
     /// Takes a started partition in.
@@ -395,6 +390,9 @@ pub(super) fn note_positions(consumer: &Consumer, core: &Core) {
             number: element.partition(),
         };
         let position = start::number(element.offset());
+        if let Some(position) = position {
+            unreadable::ask_about_gap(core, &mut shared, &partition, position);
+        }
         shared.state.position(&partition, position);
     }
 }
@@ -610,9 +608,15 @@ impl Callbacks {
             skipped,
             "partitions given back"
         );
-        let given_back = give_back(consumer, &assigned);
-        if let Err(error) = given_back {
+        if let Err(error) = give_back(consumer, &assigned) {
             tracing::debug!(%error, "unassign");
+            // One that is not assigned fails them all, and the group waits for an answer.
+            assigned
+                .iter()
+                .for_each(|one| out_of_range::unassign(consumer, one));
+            if let Err(error) = consumer.incremental_unassign(&TopicPartitionList::new()) {
+                tracing::debug!(%error, "unassign");
+            }
         }
     }
 }

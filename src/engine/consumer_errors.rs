@@ -39,11 +39,13 @@ impl ErrorClass {
     /// Whether it is said, and health is degraded, until it is over.
     fn stands(self) -> bool {
         match self {
-            Self::Undecodable | Self::Refused | Self::Unclassified => true,
+            Self::Refused | Self::Unclassified => true,
+            // Each has a word of its own: what cannot be decoded is proved, or its partition stalls.
             Self::Passing
             | Self::Unreachable
             | Self::OutOfRange
             | Self::PollExceeded
+            | Self::Undecodable
             | Self::Fatal => false,
         }
     }
@@ -235,12 +237,6 @@ impl ConsumerErrors {
         self.standing.extract_if(.., is_over).collect()
     }
 
-    /// What could not be decoded is proved, and its range is known.
-    pub(crate) fn end_undecodable(&mut self) {
-        let is_other = |error: &ConsumerError| classify(error.code) != ErrorClass::Undecodable;
-        self.standing.retain(is_other);
-    }
-
     /// The errors that stand.
     pub(crate) fn standing(&self) -> &[ConsumerError] {
         &self.standing
@@ -256,10 +252,10 @@ impl ConsumerErrors {
         self.last.as_ref()
     }
 
-    /// The error of a batch that cannot be decoded, where one stands.
-    pub(crate) fn undecodable(&self) -> Option<&ConsumerError> {
-        let of_decoding = |error: &&ConsumerError| classify(error.code) == ErrorClass::Undecodable;
-        self.standing.iter().find(of_decoding)
+    /// Whether the last error is that of a batch that cannot be decoded.
+    pub(crate) fn is_undecodable(&self) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|error| classify(error.code) == ErrorClass::Undecodable)
     }
 }
 

@@ -65,6 +65,8 @@ struct Probe {
 #[derive(Debug, Default)]
 struct ToDo {
     stalled: Vec<Stall>,
+    /// To fetch them again was of no use.
+    still_stalled: Vec<Stall>,
     unproven: Vec<Partition>,
 }
 
@@ -172,11 +174,11 @@ impl ConsumerWatch {
                         offset = stall.offset,
                         end = stall.end,
                         error = error.as_deref().unwrap_or("none"),
-                        "the partition makes no progress though it has records: assigning it again"
+                        "the partition makes no progress though it has records: fetching it again"
                     );
                     to_do.stalled.push(stall);
                 }
-                ProgressChange::StillStalled(stall) => to_do.stalled.push(stall),
+                ProgressChange::StillStalled(stall) => to_do.still_stalled.push(stall),
                 ProgressChange::Resumed(stall) => tracing::info!(
                     topic = &*stall.partition.topic,
                     partition = stall.partition.number,
@@ -232,9 +234,14 @@ pub(crate) fn look(core: &Core, consumer: &Consumer) {
     let mut watch = core.watch.lock();
     let to_do = watch.look(&partitions, conditions, drained, joined);
     drop(watch);
-    for stall in &to_do.stalled {
-        resolve(core, consumer, stall);
+    for stall in to_do.stalled.iter().chain(&to_do.still_stalled) {
+        suspect(core, stall);
     }
+    let partitions_of = |stalls: &[Stall]| -> Vec<Partition> {
+        stalls.iter().map(|stall| stall.partition.clone()).collect()
+    };
+    out_of_range::fetch_again(core, consumer, &partitions_of(&to_do.stalled));
+    out_of_range::assign_again(core, consumer, &partitions_of(&to_do.still_stalled));
     let readable = |one: &&Partition| {
         let mut all = partitions.iter();
         all.any(|progress| progress.partition == **one && !progress.held)
@@ -289,13 +296,9 @@ fn conditions(core: &Core, partitions: &[PartitionProgress]) -> Vec<(Condition, 
         .collect()
 }
 
-/// What is done about a partition that stalls.
-fn resolve(core: &Core, consumer: &Consumer, stall: &Stall) {
-    let undecodable = core.watch.lock().errors.undecodable().cloned();
-    if let Some(error) = undecodable {
-        // The error does not say which partition's batch it is: the inspector finds out.
-        tracing::debug!(%error, offset = stall.offset, "a batch may be undecodable");
+/// A partition that stalls may have stopped at a batch that cannot be decoded: the inspector finds out.
+fn suspect(core: &Core, stall: &Stall) {
+    if core.watch.lock().errors.is_undecodable() {
         core.suspects.lock().heard(stall.offset, Instant::now());
     }
-    out_of_range::assign_again(core, consumer, std::slice::from_ref(&stall.partition));
 }

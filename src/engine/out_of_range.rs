@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | an offset reset of a partition | a fetch at its next offset was refused | it starts at the beginning |
 //! | a topic changed its id | the log is another, whatever its offsets | it starts at the beginning where a record was read in this assignment, else where it is committed |
-//! | no line, only the error | some partition is not fetched | each other one is assigned again at its next offset |
+//! | no line, only the error | some partition is not fetched | each other one is fetched again from its next offset |
 //!
 //! A broker without topic ids (before Kafka 2.8) does not tell a topic that was created again from the one
 //! before, unless the next offset is out of range.
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consumer::{Consumer, give_back};
+use super::consumer::{Consumer, SEEK_WAIT, give_back};
 use super::core::Core;
 use super::start::{self, Ask};
 use super::state::Partition;
@@ -131,7 +131,25 @@ pub(super) fn look(core: &Core, consumer: &Consumer) {
         };
         start_again(core, consumer, partition, ask);
     }
-    assign_again(core, consumer, &others);
+    fetch_again(core, consumer, &others);
+}
+
+/// Lets librdkafka fetch partitions again from their next offsets. One that it does not fetch cannot be sought in,
+/// and is assigned again. Only then: an assignment outside of a callback also answers a rebalance that waits.
+pub(super) fn fetch_again(core: &Core, consumer: &Consumer, partitions: &[Partition]) {
+    for partition in partitions {
+        let Some(next) = core.lock().state.next_offset(partition) else {
+            continue;
+        };
+        let (topic, number) = (&partition.topic, partition.number);
+        match consumer.seek(topic, number, Offset::Offset(next), SEEK_WAIT) {
+            Ok(()) => core.lock().state.set_back(partition),
+            Err(error) => {
+                tracing::debug!(%error, topic = &**topic, partition = number, "not fetched");
+                assign_again(core, consumer, std::slice::from_ref(partition));
+            }
+        }
+    }
 }
 
 /// Assigns partitions again at their next offsets: librdkafka fetches them from then on. What is in hand of
@@ -165,14 +183,19 @@ pub(super) fn assign_again(core: &Core, consumer: &Consumer, partitions: &[Parti
 }
 
 /// Ends the partition's assignment, and begins the next one where the answer says.
-fn start_again(core: &Core, consumer: &Consumer, partition: Partition, ask: Ask) {
+pub(super) fn start_again(core: &Core, consumer: &Consumer, partition: Partition, ask: Ask) {
     unassign(consumer, &partition);
     let one = std::slice::from_ref(&partition);
+    {
+        let mut shared = core.lock();
+        let epochs = shared.state.begin_revoke(one);
+        shared.cancel(&epochs);
+        core.places_freed();
+    }
+    // What is being committed is to be in the answer.
+    core.wait_until(core.settings.drain, |shared| !shared.transaction_open);
     let mut shared = core.lock();
-    let epochs = shared.state.begin_revoke(one);
-    shared.cancel(&epochs);
     shared.state.end_revoke(one);
-    core.places_freed();
     shared.ask(partition, ask);
 }
 

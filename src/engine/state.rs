@@ -520,7 +520,7 @@ impl State {
                     bound.saturating_sub(1)
                 }
             };
-            let hold = assigned.doubt.is_held()
+            let hold = assigned.doubt.stands_still()
                 || !assigned.tracker.has_room(fill)
                 || assigned.parked > share(bounds.parked)
                 // One alone passes, however large it is.

@@ -282,8 +282,11 @@ impl Committer {
                 true
             }
             // Whether it went through is looked up.
-            Some(Written::Rebuild { error, .. }) => {
-                self.rebuild(error, &mut batch);
+            Some(Written::Rebuild {
+                error,
+                commit_called,
+            }) => {
+                self.rebuild(error, commit_called, &mut batch);
                 true
             }
         };
@@ -507,9 +510,14 @@ impl Committer {
         self.core.announce();
     }
 
-    /// A new producer with the same id, which ends whatever the old one left open; then what was
-    /// committed after all is struck out.
-    fn rebuild(&mut self, error: Option<KafkaError>, batch: &mut Vec<Finished>) {
+    /// A new producer with the same id, which ends whatever the old one left open. Where the commit had been called,
+    /// what was committed after all is struck out.
+    fn rebuild(
+        &mut self,
+        error: Option<KafkaError>,
+        commit_called: bool,
+        batch: &mut Vec<Finished>,
+    ) {
         tracing::info!(
             error = error.as_ref().map(tracing::field::display),
             "building the producer anew"
@@ -525,7 +533,9 @@ impl Committer {
             Ok(producer) => self.producer = Some(producer),
             Err(_) => return,
         }
-        self.strike_out_committed(batch);
+        if commit_called {
+            self.strike_out_committed(batch);
+        }
         self.close_transaction();
     }
 

@@ -7,8 +7,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Consumer, Intake, give_back};
-use crate::engine::core::Core;
+use crate::engine::core::{Core, Shared};
+use crate::engine::out_of_range;
 use crate::engine::record::{Position, Request};
+use crate::engine::start::Ask;
 use crate::engine::state::Partition;
 use crate::engine::state::doubt::GoOn;
 use crate::engine::unreadable::inspect::Finding;
@@ -22,21 +24,19 @@ pub(super) fn heard(core: &Core, error: &KafkaError, sentence: &str) {
     }
 }
 
-impl<H: Handler> Intake<H> {
-    /// Where the library passes over a batch by itself, the next record of its partition shows it.
-    pub(super) fn ask_about_gap(&self, partition: &Partition, offset: i64) {
-        let core = &self.dispatcher.core;
-        let mut shared = core.lock();
-        let Some(next) = shared.state.next_offset(partition) else {
-            return;
-        };
-        if next < offset
-            && let Some(suspect) = core.suspects.lock().passed(next..offset, Instant::now())
-        {
-            shared.state.ask(partition, suspect);
-        }
+/// Where the library passes over a batch by itself, the next record of its partition shows it, or its position.
+pub(super) fn ask_about_gap(core: &Core, shared: &mut Shared, partition: &Partition, offset: i64) {
+    let Some(next) = shared.state.next_offset(partition) else {
+        return;
+    };
+    if next < offset
+        && let Some(suspect) = core.suspects.lock().passed(next..offset, Instant::now())
+    {
+        shared.state.ask(partition, suspect);
     }
+}
 
+impl<H: Handler> Intake<H> {
     /// Passes over what cannot be decoded: each range has its one dead letter, in the transaction that commits the
     /// offset behind it.
     pub(super) fn take_findings(&self) {
@@ -57,12 +57,14 @@ impl<H: Handler> Intake<H> {
             return;
         };
         if let Err(error) = assign_at(&self.consumer, partition, at) {
-            tracing::error!(
+            tracing::warn!(
                 %error,
                 topic = &*partition.topic,
                 partition = partition.number,
-                "a partition could not be started again: restart this instance"
+                "a partition could not be started again: starting it where it is committed"
             );
+            let partition = partition.clone();
+            return out_of_range::start_again(core, &self.consumer, partition, Ask::Committed);
         }
         let Some(range) = unfinished else {
             return;

@@ -34,6 +34,11 @@ enum Stage {
 }
 
 impl Doubt {
+    /// Whether nothing of the partition is to be fetched.
+    pub(super) fn stands_still(&self) -> bool {
+        self.stage != Stage::None
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.stage == Stage::Held
     }

@@ -15,7 +15,10 @@ impl State {
     pub fn refused(&self) -> Vec<(Partition, i64)> {
         let staying = self.assigned.iter().filter(|(_, one)| !one.leaving);
         staying
-            .filter_map(|(partition, one)| Some((partition.clone(), one.tracker.refused()?)))
+            .filter_map(|(partition, one)| {
+                let refused = one.tracker.refused()?;
+                Some((partition.clone(), refused))
+            })
             .collect()
     }
 

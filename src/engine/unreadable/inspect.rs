@@ -22,7 +22,7 @@ use crate::engine::window::Span;
 const TURN: Duration = Duration::from_millis(200);
 
 /// Between two looks for an operator's approval.
-const ASK_EVERY: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_secs(10);
 
 /// What is known of a partition in doubt.
 pub(crate) struct Finding {
@@ -78,7 +78,6 @@ impl Inspector<'_> {
         let partition = candidate.partition.clone();
         match range_at(&self.core.settings.connection, partition, candidate.next) {
             Ok(Some(range)) => {
-                self.core.watch.lock().errors.end_undecodable();
                 self.found(candidate, range);
                 (range.from..range.until).contains(&offset)
             }
