@@ -19,6 +19,10 @@ const NOT_YET_UP: &[&str] = &[
     "APIVERSION_QUERY",
 ];
 
+/// Said once a new client knows its brokers, of each connection that it asked for them. No request of a transaction
+/// goes over those.
+const KNOWS_ITS_BROKERS: &str = "/bootstrap: Decommissioning this broker";
+
 /// A line of the log after which a request may still be on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Break {
@@ -35,6 +39,9 @@ impl Break {
         }
         // Each break has one debug line, and perhaps one of another level.
         if facility != "FAIL" || !is_debug(level) || is_not_yet_up(line) {
+            return None;
+        }
+        if line.contains(KNOWS_ITS_BROKERS) {
             return None;
         }
         let idle = line.split_once("Connection max idle time exceeded (");
@@ -115,6 +122,18 @@ mod tests {
         "FAIL",
         "b/1: Connection setup timed out in state CONNECT (after 30000ms in state CONNECT) (_TRANSPORT)",
         None
+    )]
+    #[case(
+        Debug,
+        "FAIL",
+        "b:9092/bootstrap: Decommissioning this broker (after 0ms in state UP) (_DESTROY_BROKER)",
+        None
+    )]
+    #[case(
+        Debug,
+        "FAIL",
+        "b:9092/1: Decommissioning this broker (after 7ms in state UP) (_DESTROY_BROKER)",
+        Some(Break::Broken)
     )]
     // The same, said once more.
     #[case(Info, "FAIL", "b/1: Disconnected (after 7ms in state UP)", None)]

@@ -228,11 +228,12 @@ fn whatever_happens_to_one_request_nothing_is_lost_or_sent_twice() {
 #[test]
 fn connections_that_are_cut_every_second_cost_time_alone() {
     const FOR: Duration = Duration::from_secs(60);
-    let between = Between::start("15000");
+    let between = Between::start(SESSION);
     let (world, proxy) = (&between.world, &between.proxy);
-    // So many people that nobody's queue is full, which would cost them their order.
-    let traffic = Traffic::of(3_000);
-    let mut process = world.start("a");
+    let traffic = Traffic::of(50);
+    // A request that finds its person's queue full is retried, and has no place in the order.
+    let mut process = world.spawn_with("a", &[("ENGINE__LANE", "4096")]);
+    process.wait_ready();
     let (_never, ticks) = mpsc::channel::<()>();
     let started = Instant::now();
     std::thread::scope(|scope| {

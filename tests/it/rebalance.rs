@@ -21,7 +21,10 @@ fn processes_come_and_go_under_load_without_a_single_repeat() {
             partitions: 64,
             ..Setup::default()
         }
-        .set(SESSION.0, SESSION.1),
+        .set(SESSION.0, SESSION.1)
+        // Nor may a call be repeated there, or what was begun be left to the next owner.
+        .set("OTP__TIMEOUT", "30s")
+        .set("ENGINE__DRAIN", "30s"),
     );
     world.egov.everyone(true);
     world.egov.set(
