@@ -316,11 +316,13 @@ impl Transactions {
         written
     }
 
-    /// Why a transaction is given up, where the brokers name a reason that health is to show.
+    /// Why a transaction is given up, where the brokers name a reason that health is to show. Another answer takes the
+    /// place of a reason that was named before.
     fn note_trouble(&self, error: &KafkaError) {
-        let code = error.rdkafka_error_code();
-        if let Some(code) = code.filter(|code| refused::is_named(*code)) {
-            self.vitals.producer.note_answer(code);
+        match error.rdkafka_error_code() {
+            Some(code) if refused::is_named(code) => self.vitals.producer.note_answer(code),
+            Some(code) if refused::is_an_answer(code) => self.vitals.producer.replaced(),
+            Some(_) | None => {}
         }
     }
 

@@ -100,6 +100,11 @@ impl LastRefusal {
         }
     }
 
+    /// A request failed for a reason that is not shown here.
+    pub(crate) fn replaced(&self) {
+        *self.heard.lock() = None;
+    }
+
     /// A coordinator was found; whether it takes the client is not known yet.
     pub(crate) fn coordinator_found(&self) {
         let mut heard = self.heard.lock();

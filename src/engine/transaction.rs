@@ -231,8 +231,12 @@ impl Committer {
             self.receive(next_try.map_or(left, |pause| pause.min(left)));
         }
         let linger = Instant::now() + self.core.settings.linger;
-        while self.queue.len() < self.cap && !self.ending && !self.queue.is_empty() {
-            let left = linger.saturating_duration_since(Instant::now());
+        while self.queue.len() < self.cap && !self.ending {
+            // Where there is no result yet the next transaction does not wait for one, but takes those that have come.
+            let left = match self.queue.is_empty() {
+                true => Duration::ZERO,
+                false => linger.saturating_duration_since(Instant::now()),
+            };
             if !self.receive(left) {
                 break;
             }
@@ -270,6 +274,7 @@ impl Committer {
     }
 
     fn follow_up(&mut self, end: Option<Written>, mut batch: Vec<Finished>) {
+        let had_results = !batch.is_empty();
         let aborted = match end {
             Some(Written::Committed) => {
                 self.cap = (self.cap * 2).min(self.core.settings.batch);
@@ -296,8 +301,8 @@ impl Committer {
             }
         }
         if aborted {
-            if self.queue.is_empty() {
-                // What is aside has its own word in health.
+            if had_results && self.queue.is_empty() {
+                // What is aside has its own word in health. Offsets alone still wait for their commit.
                 self.core.vitals.nothing_to_commit();
             }
             self.core.wait_until(PAUSE, |_| false);

@@ -181,8 +181,13 @@ impl Vitals {
         self.failing.store(0, Ordering::Relaxed);
     }
 
-    /// A transaction with results failed, and it is not known whose fault that is.
+    /// A transaction with results failed. Where the brokers name a reason, that is not counted, and what comes after
+    /// it is counted from its own beginning.
     pub(crate) fn failed(&self) {
+        if self.producer.current().is_some() {
+            self.failing.store(0, Ordering::Relaxed);
+            return;
+        }
         self.begin(&self.failing);
         self.failed.store(self.now() + 1, Ordering::Relaxed);
     }
@@ -302,6 +307,16 @@ mod tests {
         assert_eq!(vitals.failing_since(), None, "health says it");
         vitals.producer.over();
         assert_eq!(vitals.failing_since(), since);
+        vitals.producer.note("GROUP_AUTHORIZATION_FAILED");
+        vitals.failed();
+        vitals.producer.over();
+        assert_eq!(
+            vitals.failing_since(),
+            None,
+            "a new producer does not make it unnamed"
+        );
+        vitals.failed();
+        assert!(vitals.failing_since().is_some());
         vitals.served();
         assert_eq!(vitals.failing_since(), None);
     }

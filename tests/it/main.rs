@@ -38,6 +38,7 @@ mod kafka_proxy;
 mod late_packets;
 mod leaks;
 mod limits;
+mod live;
 mod management;
 mod memory;
 mod offset_gaps;

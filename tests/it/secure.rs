@@ -180,7 +180,7 @@ fn make_certificate(folder: &Path) {
 }
 
 /// The permissions that `topics/README.md` gives an account, with the names of this world.
-fn documented(world: &World, user: &str) -> Vec<Permission> {
+pub(crate) fn documented(world: &World, user: &str) -> Vec<Permission> {
     let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/topics/README.md"));
     let text = text.replace("\\\n", " ");
     let account = format!("User:{user}");
