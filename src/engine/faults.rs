@@ -61,16 +61,18 @@ pub(crate) struct Fences {
 impl Fences {
     /// Notes a fatal error: whether it is another process's doing, that has our id.
     pub(crate) fn note(&mut self, error: Option<&KafkaError>) -> bool {
-        if !error.is_some_and(is_fence) {
-            return false;
-        }
-        self.late.retain(|broke_off| broke_off.elapsed() < LATE);
-        if self.late.pop_front().is_some() {
+        if !error.is_some_and(is_fence) || self.is_late() {
             return false;
         }
         self.fences.retain(|fence| fence.elapsed() < FENCE_WINDOW);
         self.fences.push(Instant::now());
         self.fences.len() > 1
+    }
+
+    /// Whether a late request of our own explains a fence; it explains one.
+    pub(crate) fn is_late(&mut self) -> bool {
+        self.late.retain(|broke_off| broke_off.elapsed() < LATE);
+        self.late.pop_front().is_some()
     }
 
     /// So many requests of ours for a producer id may arrive late: each explains one fence.

@@ -93,7 +93,10 @@ impl Steps {
             Written::Committed => Ok(Step::Committed),
             Written::Aborted => Ok(Step::Aborted),
             Written::Undelivered(failed) => Ok(of_failed(&failed)),
-            Written::Rebuild { error, .. } if error.as_ref().is_some_and(is_fence) => {
+            Written::Rebuild { error, .. }
+                if error.as_ref().is_some_and(is_fence)
+                    && !self.producers.fences.lock().is_late() =>
+            {
                 Ok(Step::TakenOver)
             }
             Written::Rebuild { .. } => {
