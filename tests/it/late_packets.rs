@@ -231,8 +231,13 @@ fn connections_that_are_cut_every_second_cost_time_alone() {
     let between = Between::start(SESSION);
     let (world, proxy) = (&between.world, &between.proxy);
     let traffic = Traffic::of(50);
-    // A request that finds its person's queue full is retried, and has no place in the order.
-    let mut process = world.spawn_with("a", &[("ENGINE__LANE", "4096")]);
+    let settings = [
+        // A request that finds its person's queue full is retried, and has no place in the order.
+        ("ENGINE__LANE", "4096"),
+        // One transaction after another: there is one to cut.
+        ("ENGINE__LINGER", "2ms"),
+    ];
+    let mut process = world.spawn_with("a", &settings);
     process.wait_ready();
     let (_never, ticks) = mpsc::channel::<()>();
     let started = Instant::now();
