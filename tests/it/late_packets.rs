@@ -231,14 +231,21 @@ fn connections_that_are_cut_every_second_cost_time_alone() {
     let between = Between::start(SESSION);
     let (world, proxy) = (&between.world, &between.proxy);
     let traffic = Traffic::of(50);
-    // A request that finds its person's queue full is retried, and has no place in the order.
-    let mut process = world.spawn_with("a", &[("ENGINE__LANE", "4096")]);
+    let settings = [
+        // A request that finds its person's queue full is retried, and has no place in the order.
+        ("ENGINE__LANE", "4096"),
+        // One transaction after another: there is one to cut.
+        ("ENGINE__LINGER", "2ms"),
+    ];
+    let mut process = world.spawn_with("a", &settings);
     process.wait_ready();
     let (_never, ticks) = mpsc::channel::<()>();
     let started = Instant::now();
     std::thread::scope(|scope| {
         let load = traffic.keep_publishing(scope, world);
-        while started.elapsed() < FOR {
+        // For longer where no cut has hit a transaction yet.
+        let is_enough = || new_producers(&process) > 0 || started.elapsed() > 3 * FOR;
+        while started.elapsed() < FOR || !is_enough() {
             let tick = ticks.recv_timeout(Duration::from_secs(1));
             assert_eq!(tick, Err(RecvTimeoutError::Timeout));
             proxy.cut();
@@ -256,7 +263,8 @@ fn without_trouble_there_is_no_new_producer_whether_connections_are_busy_or_idle
     let between = Between::start(SESSION);
     let (world, proxy) = (&between.world, &between.proxy);
     let traffic = Traffic::of(50);
-    let idle = [("KAFKA__CONNECTIONS_MAX_IDLE_MS", "1000")];
+    // Longer than a transaction takes on a busy machine: one that is closed during it is not known to be idle.
+    let idle = [("KAFKA__CONNECTIONS_MAX_IDLE_MS", "4000")];
     let mut process = world.spawn_with("a", &idle);
     process.wait_ready();
     for _ in 0..4 {
