@@ -304,6 +304,7 @@ impl Committer {
             if had_results && self.queue.is_empty() {
                 // What is aside has its own word in health. Offsets alone still wait for their commit.
                 self.core.vitals.nothing_to_commit();
+                self.core.vitals.no_result_waits();
             }
             self.core.wait_until(PAUSE, |_| false);
         }

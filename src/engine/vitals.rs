@@ -192,6 +192,11 @@ impl Vitals {
         self.failed.store(self.now() + 1, Ordering::Relaxed);
     }
 
+    /// No result waits for a commit any more, but for those that wait for their topic.
+    pub(crate) fn no_result_waits(&self) {
+        self.failing.store(0, Ordering::Relaxed);
+    }
+
     /// Where transactions fail: there is still no producer for the next one.
     pub(crate) fn still_failing(&self) {
         if self.failing.load(Ordering::Relaxed) > 0 {
@@ -315,6 +320,10 @@ mod tests {
             None,
             "a new producer does not make it unnamed"
         );
+        vitals.failed();
+        assert!(vitals.failing_since().is_some());
+        vitals.no_result_waits();
+        assert_eq!(vitals.failing_since(), None);
         vitals.failed();
         assert!(vitals.failing_since().is_some());
         vitals.served();
