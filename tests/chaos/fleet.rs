@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::chance::Stop;
-use crate::clocks::FakeClock;
+use crate::faketime::FakeClock;
 
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 

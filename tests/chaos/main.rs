@@ -24,6 +24,8 @@ mod chance;
 mod clocks;
 mod cluster;
 mod disk;
+#[path = "../shared/faketime/mod.rs"]
+mod faketime;
 mod faults;
 mod fleet;
 mod gate;

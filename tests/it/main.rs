@@ -20,6 +20,8 @@ mod clocks;
 mod command;
 mod exactly_once;
 mod failures;
+#[path = "../shared/faketime/mod.rs"]
+mod faketime;
 mod flow;
 mod hostile;
 mod hostile_input;

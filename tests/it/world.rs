@@ -32,8 +32,8 @@ pub(crate) struct Setup {
     pub(crate) sms: bool,
     /// Whether there is an email topic.
     pub(crate) email: bool,
-    /// More variables for every process, without `USER_OTP__`, `CONFIG` for a file, and
-    /// OpenSSL's `SSL_CERT_FILE`; they win.
+    /// More variables for every process, without `USER_OTP__`, `CONFIG` for a file, OpenSSL's
+    /// `SSL_CERT_FILE`, and those of a fake clock; they win.
     pub(crate) settings: Vec<(&'static str, String)>,
     /// Another broker than the shared one.
     pub(crate) broker: Option<String>,
@@ -255,6 +255,10 @@ impl World {
                 "CONFIG" => ("USER_OTP_CONFIG".to_owned(), value),
                 // OpenSSL's own: whose certificates are trusted.
                 "SSL_CERT_FILE" => (key.to_owned(), value),
+                // A fake clock's.
+                key if key == "LD_PRELOAD" || key.starts_with("FAKETIME_") => {
+                    (key.to_owned(), value)
+                }
                 key => (format!("USER_OTP__{key}"), value),
             })
             .collect()
