@@ -56,38 +56,6 @@ fn a_mechanism_that_is_not_built_in_is_said_at_once(
     assert!(took < SLACK, "{took:?}");
 }
 
-#[rstest]
-#[case::name_that_does_not_resolve(None)]
-#[case::port_where_nobody_listens(Some("127.0.0.1"))]
-fn an_advertised_listener_that_cannot_be_reached_is_named_in_time(#[case] host: Option<&str>) {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let (port, other) = (free_port(), free_port());
-    let advertised = format!("{}:{other}", host.unwrap_or("broker.invalid"));
-    let broker = Broker::advertising(port, &advertised);
-    let world = World::with(
-        Setup {
-            broker: Some(broker.address.clone()),
-            ..Setup::default()
-        }
-        .set("KAFKA__BROKERS", format!("127.0.0.1:{port}"))
-        .set("KAFKA__STARTUP_TIMEOUT", "10s"),
-    );
-    let (said, took) = fails(world.spawn("a"));
-    let last = said.lines().last().unwrap_or_default().to_owned();
-    assert_says(&last, &["broker 1", &advertised, "advertised"]);
-    assert!(PATIENCE <= took && took < PATIENCE + SLACK, "{took:?}");
-
-    let started = Instant::now();
-    let ran = command::run(&world, "topics plan", "");
-    assert_eq!(ran.code, 1);
-    assert_says(&ran.notes, &["broker 1", &advertised, "advertised"]);
-    let took = started.elapsed();
-    assert!(took < PATIENCE + SLACK, "{took:?}");
-
-    let ran = command::run(&world, "check --timeout 5s", "");
-    assert_says(&ran.out, &["broker 1", &advertised, "advertised.listeners"]);
-}
-
 #[test]
 fn brokers_that_do_not_answer_are_given_up_in_time() {
     const PATIENCE: Duration = Duration::from_secs(3);
