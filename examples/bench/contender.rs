@@ -1,7 +1,7 @@
 //! The processes: the two that are compared, and the stand-ins that both call.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -26,6 +26,10 @@ const OTP_CALLS: &str = "224";
 pub(crate) enum Kind {
     Ours,
     Bare,
+    /// The version before.
+    Before,
+    /// The same once more: how far it differs from itself.
+    Again,
 }
 
 impl Kind {
@@ -33,6 +37,28 @@ impl Kind {
         match self {
             Self::Ours => "ours",
             Self::Bare => "bare",
+            Self::Before => "before",
+            Self::Again => "again",
+        }
+    }
+}
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) binaries: PathBuf,
+    /// `user-otp` of the version before.
+    pub(crate) before: Option<PathBuf>,
+}
+
+impl Programs {
+    /// The `user-otp` of `kind`, or the baseline.
+    pub(crate) fn of(&self, kind: Kind) -> PathBuf {
+        let ours = self.binaries.join("user-otp");
+        match kind {
+            Kind::Ours => ours,
+            Kind::Bare => self.binaries.join("examples/bare"),
+            Kind::Before | Kind::Again => self.before.clone().unwrap_or(ours),
         }
     }
 }
@@ -56,15 +82,18 @@ impl Contender {
     /// that all runs have.
     pub(crate) fn start(
         kind: Kind,
-        binaries: &Path,
+        programs: &Programs,
         broker: &str,
         load: &Load,
         stand_in: &StandIn,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        let program = programs.of(kind);
         let mut command = match kind {
-            Kind::Ours => ours(binaries, broker, load, stand_in, settings),
-            Kind::Bare => bare(binaries, broker, load, stand_in),
+            Kind::Ours | Kind::Before | Kind::Again => {
+                ours(&program, broker, load, stand_in, settings)
+            }
+            Kind::Bare => bare(&program, broker, load, stand_in),
         };
         let (running, lines) = Running::spawn(&mut command)?;
         let mut http_port = None;
@@ -146,13 +175,13 @@ fn listens_on(line: &str) -> Option<u16> {
 }
 
 fn ours(
-    binaries: &Path,
+    program: &Path,
     broker: &str,
     load: &Load,
     stand_in: &StandIn,
     settings: &[(&str, &str)],
 ) -> Command {
-    let mut command = Command::new(binaries.join("user-otp"));
+    let mut command = Command::new(program);
     command.arg("run").env_clear();
     command.envs(settings_of(broker, load, stand_in));
     for (key, value) in settings {
@@ -194,8 +223,8 @@ fn settings_of(broker: &str, load: &Load, stand_in: &StandIn) -> Vec<(String, St
         .collect()
 }
 
-fn bare(binaries: &Path, broker: &str, load: &Load, stand_in: &StandIn) -> Command {
-    let mut command = Command::new(binaries.join("examples/bare"));
+fn bare(program: &Path, broker: &str, load: &Load, stand_in: &StandIn) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().args([
         broker,
         &format!("{}.bare", load.name),
@@ -215,8 +244,8 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    pub(crate) fn start(binaries: &Path, options: &[&str]) -> anyhow::Result<Self> {
-        let mut command = Command::new(binaries.join("user-otp"));
+    pub(crate) fn start(programs: &Programs, options: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(programs.of(Kind::Ours));
         command
             .env_clear()
             .args([

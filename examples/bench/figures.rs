@@ -233,7 +233,7 @@ impl Table {
 )]
 fn eprintln_figure(figure: Figure, kind: Kind, value: f64) {
     eprintln!(
-        "  {:<5} {:<32} {value:>9.1} {}",
+        "  {:<6} {:<32} {value:>9.1} {}",
         kind.name(),
         figure.name(),
         figure.unit()
@@ -274,7 +274,88 @@ impl fmt::Display for Table {
     }
 }
 
+/// A version beside the one before, and that one beside itself, round by round.
+pub(crate) struct AgainstBefore<'a>(&'a Table);
+
+impl Table {
+    pub(crate) fn against_before(&self) -> AgainstBefore<'_> {
+        AgainstBefore(self)
+    }
+}
+
+impl fmt::Display for AgainstBefore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<32} {:>10} {:>10} {:<6} {:<20} {:<20}",
+            "", "ours", "before", "", "ours/before", "before/before"
+        )?;
+        for (figure, values) in &self.0.values {
+            let of = |kind: Kind| values.get(&kind).map_or(&[][..], Vec::as_slice);
+            let before = of(Kind::Before);
+            let (ours, again) = (
+                Ratios::of(of(Kind::Ours), before),
+                Ratios::of(of(Kind::Again), before),
+            );
+            writeln!(
+                f,
+                "{:<32} {:>10.1} {:>10.1} {:<6} {:<20} {:<20} {}",
+                figure.name(),
+                figure.over_rounds(of(Kind::Ours)),
+                figure.over_rounds(before),
+                figure.unit(),
+                ours.to_string(),
+                again.to_string(),
+                again.verdict(ours.median, figure.unit() == "req/s"),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Of the values of each round: their median, and between what they lie.
+struct Ratios {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Ratios {
+    fn of(values: &[f64], base: &[f64]) -> Self {
+        // Nothing in both is no difference.
+        let ratio = |(one, base): (&f64, &f64)| if one == base { 1.0 } else { one / base };
+        let ratios: Vec<f64> = values.iter().zip(base).map(ratio).collect();
+        Self {
+            median: median(&ratios),
+            least: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            most: ratios.iter().copied().fold(0.0, f64::max),
+        }
+    }
+
+    /// Whether a median of ours lies within what the version before shows against itself.
+    fn verdict(&self, ours: f64, more_is_better: bool) -> &'static str {
+        match (ours < self.least, ours > self.most) {
+            (false, false) => "within",
+            (less, _) if less == more_is_better => "WORSE",
+            _ => "better",
+        }
+    }
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.2} ({:.2} to {:.2})",
+            self.median, self.least, self.most
+        )
+    }
+}
+
 fn median(values: &[f64]) -> f64 {
+    if values.is_empty() {
+        return f64::NAN;
+    }
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -19,47 +19,47 @@ const LIVE: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Bench {
-    pub(crate) fn jobs(&self, table: &mut Table) -> anyhow::Result<()> {
+    pub(crate) fn jobs(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
         use Figure::{
             JobFirstLine, JobPlan, JobPlanMemory, LiveAloneMedian, LiveAloneP99, LiveBesideMedian,
             LiveBesideP99, Redrive,
         };
         if self.wants(&[JobPlan, JobPlanMemory, JobFirstLine]) {
-            self.plan_of_a_redrive(table)?;
+            self.plan_of_a_redrive(kind, table)?;
         }
         if self.wants(&[Redrive]) {
-            self.redrive(table)?;
+            self.redrive(kind, table)?;
         }
         let alone = [LiveAloneMedian, LiveAloneP99];
         let beside = [LiveBesideMedian, LiveBesideP99];
         if self.wants(&alone) || self.wants(&beside) {
-            self.live(alone, 0, table)?;
-            self.live(beside, self.plan.waiting, table)?;
+            self.live(kind, alone, 0, table)?;
+            self.live(kind, beside, self.plan.waiting, table)?;
         }
         Ok(())
     }
 
     /// As many dead letters as there are outcomes of them.
-    fn plan_of_a_redrive(&self, table: &mut Table) -> anyhow::Result<()> {
+    fn plan_of_a_redrive(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
         let load = Load::new(&self.args.broker, 8)?;
-        let contender = self.start(Kind::Ours, &load, &self.at_once)?;
+        let contender = self.start(kind, &load, &self.at_once)?;
         load.dead_letters(self.plan.waiting)?;
-        let ran = self.command(&contender, &["dlq", "redrive"])?;
+        let ran = self.command(kind, &contender, &["dlq", "redrive"])?;
         ensure!(ran.code == 0, "the plan ended with {}", ran.code);
         table.add(
             Figure::JobFirstLine,
-            Kind::Ours,
+            kind,
             ran.first_line.as_secs_f64() * 1e3,
         );
-        table.add(Figure::JobPlan, Kind::Ours, ran.took.as_secs_f64());
-        table.add(Figure::JobPlanMemory, Kind::Ours, ran.peak);
+        table.add(Figure::JobPlan, kind, ran.took.as_secs_f64());
+        table.add(Figure::JobPlanMemory, kind, ran.peak);
         contender.end()
     }
 
     /// From the first message that comes of it to the last.
-    fn redrive(&self, table: &mut Table) -> anyhow::Result<()> {
+    fn redrive(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
         let load = Load::new(&self.args.broker, 8)?;
-        let contender = self.start(Kind::Ours, &load, &self.at_once)?;
+        let contender = self.start(kind, &load, &self.at_once)?;
         self.warm_up(&load)?;
         let count = self.plan.burst.min(PEOPLE);
         load.dead_letters(count)?;
@@ -74,17 +74,23 @@ impl Bench {
             "0",
         ];
         let rate = load.rate_of(count, || {
-            let ran = self.command(&contender, &line)?;
+            let ran = self.command(kind, &contender, &line)?;
             ensure!(ran.code == 0, "the redrive ended with {}", ran.code);
             Ok(())
         })?;
-        table.add(Figure::Redrive, Kind::Ours, rate);
+        table.add(Figure::Redrive, kind, rate);
         contender.end()
     }
 
-    fn live(&self, figures: [Figure; 2], jobs: u32, table: &mut Table) -> anyhow::Result<()> {
+    fn live(
+        &self,
+        kind: Kind,
+        figures: [Figure; 2],
+        jobs: u32,
+        table: &mut Table,
+    ) -> anyhow::Result<()> {
         let load = Load::new(&self.args.broker, 8)?;
-        let contender = self.start(Kind::Ours, &load, &self.slow)?;
+        let contender = self.start(kind, &load, &self.slow)?;
         self.warm_up(&load)?;
         if jobs > 0 {
             load.jobs(jobs)?;
@@ -92,14 +98,14 @@ impl Bench {
         let latencies = load.open_loop_beside_jobs(LIVE, self.plan.seconds)?;
         for (figure, percent) in figures.into_iter().zip([50, 99]) {
             let value = figures::percentile(&latencies, percent);
-            table.add(figure, Kind::Ours, value);
+            table.add(figure, kind, value);
         }
         contender.end()
     }
 
     /// Runs a command with the settings of `contender`.
-    fn command(&self, contender: &Contender, line: &[&str]) -> anyhow::Result<Ran> {
-        let mut command = Command::new(self.args.binaries.join("user-otp"));
+    fn command(&self, kind: Kind, contender: &Contender, line: &[&str]) -> anyhow::Result<Ran> {
+        let mut command = Command::new(self.programs.of(kind));
         command
             .args(line)
             .env_clear()

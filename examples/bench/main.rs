@@ -1,6 +1,7 @@
 //! What exactly-once costs: `user-otp run` and the `bare` baseline side by side on one broker,
 //! with the same stand-ins, in turns; and retries, jobs and the HTTP door, for which there is no baseline but
-//! goals alone. `scripts/bench` builds everything in release and starts the broker.
+//! goals alone. With `--before`, another version takes the baseline's place, in all of it. `scripts/bench` builds
+//! everything in release and starts the broker.
 //!
 //! Every figure is the median of the rounds; the order is A B A B, so that what else the
 //! machine does meets both. Each run begins with a warm-up that is not counted.
@@ -24,7 +25,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::contender::{Contender, Kind, StandIn};
+use crate::contender::{Contender, Kind, Programs, StandIn};
 use crate::figures::{Figure, Table};
 use crate::load::{Load, Pace};
 
@@ -37,6 +38,9 @@ struct Args {
     /// The folder with `user-otp` and `examples/bare`.
     #[arg(long)]
     binaries: PathBuf,
+    /// `user-otp` of another version: compares with it, twice, instead of with the baseline.
+    #[arg(long, conflicts_with = "alone")]
+    before: Option<PathBuf>,
     /// One short round instead of three long ones.
     #[arg(long)]
     quick: bool,
@@ -111,13 +115,18 @@ impl Plan {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let programs = Programs {
+        binaries: args.binaries.clone(),
+        before: args.before.clone(),
+    };
     let bench = Bench {
         plan: Plan::of(&args),
-        at_once: StandIn::start(&args.binaries, &[])?,
+        at_once: StandIn::start(&programs, &[])?,
         slow: StandIn::start(
-            &args.binaries,
+            &programs,
             &["--user-delay=5ms", "--otp-delay=60ms", "--texts-delay=5ms"],
         )?,
+        programs,
         args,
     };
     let mut table = Table::default();
@@ -136,19 +145,27 @@ fn main() -> anyhow::Result<()> {
             .memory(kind, &mut table)
             .with_context(|| format!("memory of {}", kind.name()))?;
     }
-    println!("{table}");
+    if bench.args.before.is_some() {
+        println!("{}", table.against_before());
+    } else {
+        println!("{table}");
+    }
     Ok(())
 }
 
 struct Bench {
     args: Args,
     plan: Plan,
+    programs: Programs,
     at_once: StandIn,
     slow: StandIn,
 }
 
 impl Bench {
     fn contenders(&self) -> Vec<Kind> {
+        if self.args.before.is_some() {
+            return vec![Kind::Before, Kind::Ours, Kind::Again];
+        }
         let both = [Kind::Ours, Kind::Bare].into_iter();
         both.filter(|kind| self.args.alone.is_none_or(|alone| alone == *kind))
             .collect()
@@ -186,10 +203,10 @@ impl Bench {
             contender.end()?;
         }
         match kind {
-            Kind::Ours => {
-                self.retries(table)?;
-                self.jobs(table)?;
-                self.http(table)
+            Kind::Ours | Kind::Before | Kind::Again => {
+                self.retries(kind, table)?;
+                self.jobs(kind, table)?;
+                self.http(kind, table)
             }
             Kind::Bare => Ok(()),
         }
@@ -220,13 +237,11 @@ impl Bench {
             eprintln!("memory: {}", kind.name());
             self.memory_of_the_stream(kind, table)?;
         }
-        match kind {
-            Kind::Ours if self.wants(&[HttpMemory]) => {
-                eprintln!("memory over HTTP: {}", kind.name());
-                self.http_memory(table)
-            }
-            Kind::Ours | Kind::Bare => Ok(()),
+        if kind != Kind::Bare && self.wants(&[HttpMemory]) {
+            eprintln!("memory over HTTP: {}", kind.name());
+            self.http_memory(kind, table)?;
         }
+        Ok(())
     }
 
     /// Many records wait while the slow services hold everything back.
@@ -254,8 +269,8 @@ impl Bench {
         stand_in: &StandIn,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Contender> {
-        let (binaries, broker) = (&self.args.binaries, &self.args.broker);
-        Contender::start(kind, binaries, broker, load, stand_in, settings)
+        let broker = &self.args.broker;
+        Contender::start(kind, &self.programs, broker, load, stand_in, settings)
     }
 
     fn warm_up(&self, load: &Load) -> anyhow::Result<()> {

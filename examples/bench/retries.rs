@@ -25,7 +25,7 @@ const BUSY: u32 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Bench {
-    pub(crate) fn retries(&self, table: &mut Table) -> anyhow::Result<()> {
+    pub(crate) fn retries(&self, kind: Kind, table: &mut Table) -> anyhow::Result<()> {
         use Figure::{
             RetryBusyMax, RetryBusyMedian, RetryBusyP99, RetryIdleMax, RetryIdleMedian,
             RetryIdleP99,
@@ -34,19 +34,19 @@ impl Bench {
         let busy = [RetryBusyMedian, RetryBusyP99, RetryBusyMax];
         for (figures, per_second) in [(idle, IDLE), (busy, BUSY)] {
             if self.wants(&figures) {
-                let lateness = self.lateness(per_second)?;
+                let lateness = self.lateness(kind, per_second)?;
                 for (figure, percent) in figures.into_iter().zip([50, 99, 100]) {
                     let value = figures::percentile(&lateness, percent);
-                    table.add(figure, Kind::Ours, value);
+                    table.add(figure, kind, value);
                 }
             }
         }
         Ok(())
     }
 
-    fn lateness(&self, per_second: u32) -> anyhow::Result<Vec<Duration>> {
+    fn lateness(&self, kind: Kind, per_second: u32) -> anyhow::Result<Vec<Duration>> {
         let load = Load::new(&self.args.broker, 8)?;
-        let contender = self.start(Kind::Ours, &load, &self.at_once)?;
+        let contender = self.start(kind, &load, &self.at_once)?;
         self.warm_up(&load)?;
         let written = load.retries(DELAY, per_second, per_second * self.plan.seconds)?;
         let ends = ends(&self.args.broker, &load, written.len())?;
