@@ -376,8 +376,7 @@ fn input(floods: &[Share]) -> Option<Check> {
 fn unreadable(held: &[(Partition, Span)]) -> Option<Check> {
     let part = |(partition, range): &(Partition, Span)| {
         let last = range.until - 1;
-        let Partition { topic, number } = partition;
-        format!("{topic} [{number}] from {} to {last}", range.from)
+        format!("{partition} from {} to {last}", range.from)
     };
     let parts: Vec<_> = held.iter().map(part).collect();
     let reason = format!(

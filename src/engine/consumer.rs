@@ -261,7 +261,9 @@ impl<H: Handler> Intake<H> {
             }
             match answer {
                 Answer::Pending => {}
-                Answer::UnknownTag(version) => core.fail(unknown_tag(&partition, version)),
+                Answer::UnknownTag(version) => {
+                    core.fail(EngineError::UnknownTag { partition, version })
+                }
                 Answer::Start(tracker) => {
                     if let Some(Pending {
                         ask: Ask::Anew(at), ..
@@ -420,14 +422,6 @@ pub(super) fn give_back(consumer: &Consumer, partitions: &[Partition]) -> Result
     consumer.incremental_unassign(&list)
 }
 
-fn unknown_tag(partition: &Partition, version: String) -> EngineError {
-    EngineError::UnknownTag {
-        topic: partition.topic.to_string(),
-        partition: partition.number,
-        version,
-    }
-}
-
 /// A copy of a message, byte for byte.
 pub(super) fn own(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
@@ -492,7 +486,9 @@ impl Callbacks {
                     started.push((partition, tracker));
                 }
                 Answer::Pending => pending.push(partition),
-                Answer::UnknownTag(version) => self.core.fail(unknown_tag(&partition, version)),
+                Answer::UnknownTag(version) => self
+                    .core
+                    .fail(EngineError::UnknownTag { partition, version }),
             }
         }
         // What is pending is ours in the group, and assigned once it is known where: assigned and

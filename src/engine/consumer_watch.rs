@@ -129,10 +129,10 @@ impl ConsumerWatch {
     }
 
     fn describe(&self, stall: &Stall) -> String {
-        let Partition { topic, number } = &stall.partition;
         let why = self.why(stall).map(|error| format!(": {error}"));
         format!(
-            "{topic}-{number} makes no progress at offset {}{}",
+            "{} makes no progress at offset {}{}",
+            stall.partition,
             stall.offset,
             why.unwrap_or_default()
         )

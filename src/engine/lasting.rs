@@ -40,17 +40,16 @@ impl fmt::Display for Condition {
                 f,
                 "{topic} is missing or may not be read: nothing is read from it"
             ),
-            Self::Pending(Partition { topic, number }) => write!(
+            Self::Pending(partition) => write!(
                 f,
-                "{topic}-{number} is not read: its committed offset is not known"
+                "{partition} is not read: its committed offset is not known"
             ),
-            Self::Held(Partition { topic, number }) => write!(
+            Self::Held(partition) => {
+                write!(f, "{partition} is held: none of its requests in hand ends")
+            }
+            Self::OpenTransaction(partition, offset) => write!(
                 f,
-                "{topic}-{number} is held: none of its requests in hand ends"
-            ),
-            Self::OpenTransaction(Partition { topic, number }, offset) => write!(
-                f,
-                "{topic}-{number} is not read beyond offset {offset}: a producer has a transaction open there"
+                "{partition} is not read beyond offset {offset}: a producer has a transaction open there"
             ),
         }
     }

@@ -206,15 +206,13 @@ pub enum EngineError {
     ForbiddenId(String),
     /// A commit by a version that this one does not know.
     #[error(
-        "the committed offset of {topic}-{partition} carries a tag of another version of user-otp \
+        "the committed offset of {partition} carries a tag of another version of user-otp \
          (user-otp/{version}): going on would send again what is sent; run that version, or reset \
          the group's offsets to give that up"
     )]
     UnknownTag {
-        /// Its topic.
-        topic: String,
-        /// Its partition.
-        partition: i32,
+        /// Where it is.
+        partition: Partition,
         /// What follows the mark.
         version: String,
     },

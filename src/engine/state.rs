@@ -14,6 +14,7 @@
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,13 @@ pub struct Partition {
     pub topic: Arc<str>,
     /// Partition number.
     pub number: i32,
+}
+
+impl fmt::Display for Partition {
+    /// As Kafka's own tools write it: `topic-3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.number)
+    }
 }
 
 /// One assignment of one partition; never used again.

@@ -250,10 +250,10 @@ impl Window {
                 number,
             };
             // What is not proved is looked at again with the next error.
-            let proved = unreadable::range_at(&self.connection, partition, span.from);
+            let proved = unreadable::range_at(&self.connection, partition.clone(), span.from);
             if let Ok(Some(range)) = proved {
                 found = true;
-                self.say(number, range);
+                self.say(&partition, range);
                 self.advance(number, range.until);
             }
         }
@@ -264,14 +264,13 @@ impl Window {
         Ok(found)
     }
 
-    fn say(&self, partition: i32, range: Span) {
+    fn say(&self, partition: &Partition, range: Span) {
         if !self.is_quiet {
-            let (topic, last) = (&self.topic, range.until - 1);
-            let from = range.from;
+            let (from, last) = (range.from, range.until - 1);
             // Nobody may listen.
             let _ = writeln!(
                 io::stderr(),
-                "user-otp: {topic} [{partition}] from offset {from} to {last} cannot be decoded, and is passed over"
+                "user-otp: {partition} from offset {from} to {last} cannot be decoded, and is passed over"
             );
         }
     }

@@ -64,20 +64,15 @@ pub async fn run(
         number: args.partition,
     };
     let committed = progress::committed_at(&connection, &partition)?;
-    let found = first_range(&connection, partition, committed).with_context(|| {
-        format!(
-            "{topic} [{}]: nothing is proved, so nothing is passed over",
-            args.partition
-        )
-    })?;
+    let found = first_range(&connection, partition.clone(), committed)
+        .with_context(|| format!("{partition}: nothing is proved, so nothing is passed over"))?;
     let Some(range) = found else {
         terminal.note(&format!(
-            "user-otp: {topic} [{}]: all that the group has not finished can be decoded",
-            args.partition
+            "user-otp: {partition}: all that the group has not finished can be decoded"
         ))?;
         return Ok(EXIT_NOT_FOUND);
     };
-    let mut text = plan(args, range);
+    let mut text = plan(&partition, range);
     if let (true, Some(reason)) = (args.execute, &args.reason) {
         let approval = Approval {
             audit: Kind::SkipUnreadable,
@@ -109,12 +104,10 @@ pub async fn run(
     Ok(0)
 }
 
-fn plan(args: &SkipUnreadable, range: Span) -> String {
+fn plan(partition: &Partition, range: Span) -> String {
     format!(
-        "{} [{}], offsets {} to {} ({} in all), cannot be decoded: proved by three fetches.\n\
+        "{partition}, offsets {} to {} ({} in all), cannot be decoded: proved by three fetches.\n\
          Requests in it are lost. They get one dead letter, poison/unreadable-batch, and one outcome.\n",
-        args.topic,
-        args.partition,
         range.from,
         range.until - 1,
         range.length()

@@ -170,7 +170,7 @@ fn commands_pass_over_an_unreadable_batch_and_say_so() {
     login(&world, 1, "beside");
     let _process = world.start("a");
     assert_published(&world, &["before", "behind", "beside"]);
-    let said = format!("{topic} [0] from offset 1 to 3 cannot be decoded");
+    let said = format!("{topic}-0 from offset 1 to 3 cannot be decoded");
     let line = format!(
         "replay --topic {topic} --from 1h --to 0s --even-published --execute --reason again"
     );
@@ -212,7 +212,7 @@ fn a_topic_of_our_own_is_held_until_an_operator_lets_it_go_on() {
     accept(0, "behind");
     accept(1, "beside");
     assert_published(&world, &["before", "beside"]);
-    let range = format!("{topic} [0] from 1 to 2");
+    let range = format!("{topic}-0 from 1 to 2");
     wait_for("health says which partition waits", || {
         let (status, whole, troubles) = health(&process, "/health/ready");
         let said = troubles.get("unreadable-batches");
