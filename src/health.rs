@@ -18,6 +18,9 @@ use crate::engine::trouble::Trouble;
 use crate::engine::window::Span;
 use crate::known_topics::Refusal;
 
+/// The name of the consumer.
+pub const CONSUMER: &str = "kafka-consumer";
+
 /// A producer call that is older will never return. The watchdog ends the process then.
 pub const HUNG: Duration = Duration::from_secs(60);
 
@@ -150,6 +153,19 @@ pub enum ClockHealth {
     Ahead(Duration),
     /// Behind by so much: requests are served too late.
     Behind(Duration),
+}
+
+impl ClockHealth {
+    /// By how many seconds this machine's clock is ahead, where it is compared; negative if it is behind.
+    #[must_use]
+    pub fn seconds_ahead(self) -> Option<f64> {
+        match self {
+            Self::NothingYet | Self::NotCompared => None,
+            Self::Agrees => Some(0.0),
+            Self::Ahead(by) => Some(by.as_secs_f64()),
+            Self::Behind(by) => Some(-by.as_secs_f64()),
+        }
+    }
 }
 
 /// How something is.
@@ -306,10 +322,7 @@ fn consumer(engine: &Engine, troubles: &[Trouble], refusal: Option<&str>) -> Che
         .chain(more.as_deref())
         .collect();
     let reason = Cow::from(reasons.join("; "));
-    told(
-        "kafka-consumer",
-        (status != Status::Up).then_some((status, reason)),
-    )
+    told(CONSUMER, (status != Status::Up).then_some((status, reason)))
 }
 
 /// The same with the brokers' reason, which alone is no better than less than there should be.

@@ -24,7 +24,7 @@ use crate::health::{
 };
 use crate::known_topics::KnownTopics;
 use crate::limits::Limits;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::{ClientState, Gauges, Metrics};
 
 /// How long what the brokers said about the group is good.
 const GROUP_KEPT: Duration = Duration::from_secs(10);
@@ -108,9 +108,25 @@ impl Management {
                 .engine
                 .as_ref()
                 .map_or_else(Vec::new, Observer::consumer_troubles),
+            clients: self.clients(),
+            clock_ahead: self.clock.health().seconds_ahead(),
             services: states.map(|one| (one.service, one.load)).collect(),
             limits: self.limits.reached(),
         }
+    }
+
+    fn clients(&self) -> Vec<ClientState> {
+        let consumer = self.engine.iter().map(|engine| ClientState {
+            name: health::CONSUMER,
+            refused: engine.vitals().consumer_refusal().is_some(),
+            stalled: false,
+        });
+        let producers = self.producers.iter().map(|(name, vitals)| ClientState {
+            name,
+            refused: vitals.producer_refusal().is_some(),
+            stalled: vitals.are_commits_stalled(),
+        });
+        consumer.chain(producers).collect()
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use rstest::rstest;
-use saphyr::{LoadableYamlNode as _, Yaml};
+use saphyr::{LoadableYamlNode as _, YamlOwned};
 use serde_json::Value;
 use user_otp::cli::Cli;
 use user_otp::config::Config;
 use user_otp::domain::request::Submission;
+use user_otp::engine::trouble::TroubleKind;
 use user_otp::metrics::{ALL, Kind, Metric};
 use user_otp::ops::letter::advice;
 use user_otp::outcome::Code;
@@ -87,10 +88,7 @@ fn metrics_in(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn alerts_and_documents_name_metrics_that_there_are() {
-    let alerts = text("ops/alerts.yaml");
-    let parsed = Yaml::load_from_str(&alerts).expect("ops/alerts.yaml is YAML");
-    let rules = parsed[0]["groups"][0]["rules"].as_vec().expect("rules");
-    for rule in rules {
+    for rule in alerts() {
         let expression = rule["expr"].as_str().expect("a rule has an expression");
         assert!(metrics_in(expression).count() > 0, "{expression}");
         assert!(rule["alert"].as_str().is_some(), "{expression}");
@@ -114,6 +112,51 @@ fn alerts_and_documents_name_metrics_that_there_are() {
         for name in metrics_in(&text(file)) {
             assert!(known.iter().any(|one| one == name), "{file} names {name}");
         }
+    }
+}
+
+/// The alert rules.
+fn alerts() -> Vec<YamlOwned> {
+    let text = text("ops/alerts.yaml");
+    let parsed = YamlOwned::load_from_str(&text).expect("ops/alerts.yaml is YAML");
+    let rules = parsed[0]["groups"][0]["rules"].as_vec();
+    rules.expect("rules").clone()
+}
+
+#[test]
+fn each_alert_leads_to_its_section_of_the_runbook() {
+    let runbook = text("docs/runbook.md");
+    let headings = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+    let anchors: Vec<_> = headings.map(anchor).collect();
+    for rule in alerts() {
+        let name = rule["alert"].as_str().expect("an alert has a name");
+        let link = rule["annotations"]["runbook"].as_str().expect("a link");
+        let place = link.strip_prefix("docs/runbook.md#").expect("the runbook");
+        assert!(anchors.iter().any(|one| one == place), "{name}: {place}");
+        let is_row = |line: &&str| line.starts_with("| [") && line.contains(place);
+        let row = runbook.lines().find(is_row).expect("a row");
+        assert!(row.contains(&format!("`{name}`")), "{name}: {row}");
+    }
+}
+
+/// As GitHub makes it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn each_trouble_of_the_consumer_has_an_alert() {
+    let rules = alerts();
+    let expressions = rules.iter().filter_map(|rule| rule["expr"].as_str());
+    let of_troubles: Vec<_> = expressions
+        .filter(|one| one.contains("user_otp_consumer_troubles"))
+        .flat_map(|one| one.split(['"', '|']))
+        .collect();
+    for kind in TroubleKind::ALL {
+        assert!(of_troubles.contains(&kind.as_str()), "{kind:?}");
     }
 }
 

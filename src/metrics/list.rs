@@ -96,6 +96,12 @@ metrics! {
         "What keeps records from being read, as health names it: partitions, topics and errors";
     UNREADABLE: Gauge "user_otp_partitions_unreadable" []
         "Partitions of our own topics that wait at a batch which cannot be decoded";
+    REFUSED: Gauge "user_otp_client_refused" ["client"]
+        "1 while brokers refuse this client, as health names it, else 0";
+    STALLED: Gauge "user_otp_commits_stalled" ["client"]
+        "1 while /health/live is DOWN because no transaction of this client goes through, else 0";
+    CLOCK: Gauge "user_otp_clock_ahead_seconds" []
+        "How far this machine's clock is ahead of the brokers', negative if behind; 0 within request.min_life, NaN while not known";
     REBALANCES: Counter "user_otp_rebalances" ["event"]
         "Changes of our partitions by the group";
     WINDOW: Gauge "user_otp_window_requests" []

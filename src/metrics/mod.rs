@@ -117,10 +117,25 @@ pub struct Gauges {
     pub pending: usize,
     /// What keeps records from being read.
     pub troubles: Vec<Trouble>,
+    /// Each Kafka client.
+    pub clients: Vec<ClientState>,
+    /// By how many seconds this machine's clock is ahead of the brokers', where that is known.
+    pub clock_ahead: Option<f64>,
     /// Each service that is called.
     pub services: Vec<(Service, Load)>,
     /// How often each sending limit was reached.
     pub limits: Vec<Reached>,
+}
+
+/// How the brokers take a Kafka client.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientState {
+    /// Its name, as health has it.
+    pub name: &'static str,
+    /// The brokers refuse it.
+    pub refused: bool,
+    /// No transaction of it goes through, for too long.
+    pub stalled: bool,
 }
 
 type One = [(&'static str, &'static str); 1];
@@ -177,6 +192,9 @@ struct Inner {
     pending: Gauge,
     troubles: Family<One, Gauge>,
     unreadable: Gauge,
+    refused: Family<One, Gauge>,
+    stalled: Family<One, Gauge>,
+    clock: Seconds,
     rebalances: Family<One, Counter>,
     window: Gauge,
     window_bytes: Gauge,
@@ -237,6 +255,9 @@ impl Default for Metrics {
             pending: register(r, list::PENDING, Gauge::default()),
             troubles: register(r, list::TROUBLES, Family::default()),
             unreadable: register(r, list::UNREADABLE, Gauge::default()),
+            refused: register(r, list::REFUSED, Family::default()),
+            stalled: register(r, list::STALLED, Family::default()),
+            clock: register(r, list::CLOCK, Gauge::default()),
             rebalances: register(r, list::REBALANCES, Family::default()),
             window: register(r, list::WINDOW, Gauge::default()),
             window_bytes: register(r, list::WINDOW_BYTES, Gauge::default()),
@@ -511,6 +532,14 @@ impl Inner {
             let labels = [("trouble", kind.as_str())];
             self.troubles.get_or_create(&labels).set(whole(count));
         }
+        for client in &now.clients {
+            let labels = [("client", client.name)];
+            let refused = self.refused.get_or_create(&labels);
+            refused.set(client.refused.into());
+            let stalled = self.stalled.get_or_create(&labels);
+            stalled.set(client.stalled.into());
+        }
+        self.clock.set(now.clock_ahead.unwrap_or(f64::NAN));
         let Some(engine) = &now.engine else { return };
         self.partitions.set(whole(engine.partitions));
         self.unreadable.set(whole(engine.unreadable));
@@ -641,6 +670,12 @@ mod tests {
                 kind: TroubleKind::Stalled,
                 text: "a partition".into(),
             }],
+            clients: vec![ClientState {
+                name: "http-producer",
+                refused: true,
+                stalled: false,
+            }],
+            clock_ahead: None,
             services: vec![(Service::Otp, load)],
             limits: vec![Reached {
                 limit: Limit::Prefix,
@@ -697,14 +732,19 @@ mod tests {
             "user_otp_partitions_pending 4",
             r#"user_otp_consumer_troubles{trouble="stalled"} 1"#,
             r#"user_otp_consumer_troubles{trouble="error"} 0"#,
+            r#"user_otp_client_refused{client="http-producer"} 1"#,
+            r#"user_otp_commits_stalled{client="http-producer"} 0"#,
+            "user_otp_clock_ahead_seconds NaN",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
         }
         gauges.engine = Some(state::Gauges::default());
+        gauges.clock_ahead = Some(-90.0);
         let text = metrics.render(&gauges);
         assert!(
             !text.contains("user_otp_lag_records{"),
             "its partitions are no longer ours"
         );
+        assert!(text.contains("user_otp_clock_ahead_seconds -90.0\n"));
     }
 }

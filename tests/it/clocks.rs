@@ -37,6 +37,11 @@ fn clock_of(process: &Process) -> String {
     clock.map(ToString::to_string).collect()
 }
 
+/// By how many seconds its clock is ahead, as its metrics say.
+fn seconds_ahead(process: &Process) -> f64 {
+    Scrape::of(process).get("user_otp_clock_ahead_seconds")
+}
+
 fn warnings(process: &Process, text: &str) -> usize {
     let output = process.output.text();
     let lines = output.lines();
@@ -71,17 +76,26 @@ fn a_clock_that_differs_from_the_brokers_is_said_once() {
     for process in [&engine, &http] {
         // To the second, give or take what the machine is late by.
         wait_for(process, &["DEGRADED", "clock is 2m", ahead]);
+        let seconds = seconds_ahead(process);
+        assert!(seconds > 60.0, "{seconds}");
     }
     // It is looked again, and not said again.
     clock.set(240 * SECOND);
     wait_for(&engine, &["DEGRADED", "clock is 4m", ahead]);
     clock.set(0);
     wait_for(&engine, &["\"UP\""]);
-    assert!(engine.output.has_line(|line| line.contains("agree again")));
+    // The log is read a little after health.
+    wait_until("the log says so", || {
+        engine.output.has_line(|line| line.contains("agree again"))
+    });
+    assert_eq!(seconds_ahead(&engine), 0.0);
     assert_eq!(warnings(&engine, ahead), 1, "said once");
     let behind = "behind the brokers'";
     clock.set(-120 * SECOND);
     wait_for(&engine, &["DEGRADED", behind]);
+    let seconds = seconds_ahead(&engine);
+    assert!(seconds < -60.0, "{seconds}");
+    wait_until("the log says so", || warnings(&engine, behind) > 0);
     assert_eq!(warnings(&engine, behind), 1, "said once");
 }
 
@@ -127,4 +141,5 @@ fn a_topic_with_its_producers_times_is_not_compared_with() {
         let said = clock_of(&process);
         said.contains("not compared") && said.contains("\"UP\"")
     });
+    assert!(seconds_ahead(&process).is_nan());
 }

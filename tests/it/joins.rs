@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use crate::broker::Broker;
 use crate::command::run;
 use crate::kafka::{wait_for, wait_until};
+use crate::management::Scrape;
 use crate::process::Process;
 use crate::traffic::{Traffic, wait_for_progress};
 use crate::world::{Setup, World};
@@ -25,6 +26,12 @@ fn wait_ready_says(process: &Process, words: &[&str]) {
             Err(format!("{missing:?} of {page}"))
         }
     });
+}
+
+/// Whether its metrics say that brokers refuse this client.
+fn is_refused(process: &Process, client: &str) -> bool {
+    let series = format!("user_otp_client_refused{{client=\"{client}\"}}");
+    Scrape::of(process).get(&series) > 0.0
 }
 
 fn warnings(process: &Process, words: &str) -> usize {
@@ -99,12 +106,15 @@ fn a_foreign_assignor_in_the_group_is_said_until_it_is_gone() {
     ];
     wait_ready_says(&process, &words);
     assert_eq!(process.get("/health/ready").0, 503);
+    assert!(is_refused(&process, "kafka-consumer"));
+    assert!(!is_refused(&process, "kafka-producer"));
     drop(foreign);
     process.wait_ready();
     wait_until("nothing is said any more", || {
         let (status, page) = process.get("/health/ready");
         status == 200 && !page.contains("INCONSISTENT_GROUP_PROTOCOL")
     });
+    assert!(!is_refused(&process, "kafka-consumer"));
     assert_eq!(warnings(&process, "INCONSISTENT_GROUP_PROTOCOL"), 1);
 }
 

@@ -8,6 +8,7 @@ use crate::broker::Broker;
 use crate::client::{Client, post};
 use crate::kafka::wait_until;
 use crate::kafka_proxy::{Action, Api, Rule};
+use crate::management::Scrape;
 use crate::process::Process;
 use crate::request::Request;
 use crate::secure::{Secured, USER, documented};
@@ -24,6 +25,12 @@ fn is_live(process: &Process) -> bool {
     let (status, page) = process.get("/health/live");
     assert!(status == 200 || page.contains("no transaction"), "{page}");
     status == 200
+}
+
+/// Whether its metrics say that nothing of this client is committed any more.
+fn are_commits_stalled(process: &Process, client: &str) -> bool {
+    let series = format!("user_otp_commits_stalled{{client=\"{client}\"}}");
+    Scrape::of(process).get(&series) > 0.0
 }
 
 #[track_caller]
@@ -85,9 +92,11 @@ fn an_instance_that_commits_again_needs_no_restart() {
     proxy.add(Rule::each(Api::END_TXN, Action::CutBefore));
     world.request(&Request::login("9876523002").id("stuck"));
     wait_until("it is to be restarted", || !is_live(&process));
+    assert!(are_commits_stalled(&process, "kafka-producer"));
     proxy.open();
     assert_eq!(world.wait_for_outcome("stuck").summary(), "published");
     wait_until("it is live", || is_live(&process));
+    assert!(!are_commits_stalled(&process, "kafka-producer"));
     assert!(process.is_running());
 }
 
@@ -103,6 +112,7 @@ fn an_instance_that_commits_nothing_over_http_any_more_is_to_be_restarted() {
     let body = Request::login("9876523002").body();
     client.write(post(&body, &[])).expect("it is taken");
     wait_until("it is to be restarted", || !is_live(&process));
+    assert!(are_commits_stalled(&process, "http-producer"));
     proxy.open();
     // Whether it went through is not known to its client.
     let _ = client.answer();
@@ -149,6 +159,8 @@ fn results_that_the_brokers_refuse_for_a_named_reason_are_no_reason_for_a_restar
         let (_, page) = process.get("/health/ready");
         page.contains("TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
     });
+    let refused = "user_otp_client_refused{client=\"kafka-producer\"}";
+    assert_eq!(Scrape::of(&process).get(refused), 1.0);
     assert_stays_live(&process);
     secured.allow(&permissions);
     assert_eq!(world.wait_for_outcome("refused").summary(), "published");
