@@ -331,6 +331,15 @@ impl Kafka {
     /// All that a `read_committed` consumer can see of a topic now, by partition and offset.
     /// A topic that does not exist has no records.
     pub(crate) fn read(&self, topic: &str) -> Vec<Record> {
+        let read = self.read_readable(topic);
+        read.unwrap_or_else(|error| panic!("{topic} cannot be read: {error}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// Where a batch cannot be decoded.
+    pub(crate) fn read_readable(&self, topic: &str) -> Result<Vec<Record>, KafkaError> {
         let consumer = self.reader("read");
         let partitions = partitions(&consumer, topic);
         let mut from = TopicPartitionList::new();
@@ -350,12 +359,17 @@ impl Kafka {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => records.push(record(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(
+                    error @ KafkaError::MessageConsumption(
+                        RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::BadMessage,
+                    ),
+                )) => return Err(error),
                 // A broker that is away for a moment: the deadline bounds it.
                 Some(Err(_)) | None => {}
             }
         }
         records.sort_by_key(|record| (record.partition, record.offset));
-        records
+        Ok(records)
     }
 
     /// The end of each partition, as a `read_committed` consumer sees it.

@@ -56,6 +56,7 @@ mod outages;
 mod overload;
 mod poison;
 mod process;
+mod progress;
 mod quota;
 mod rebalance;
 #[path = "../shared/server.rs"]

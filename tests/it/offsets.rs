@@ -225,7 +225,8 @@ fn a_topic_that_was_created_anew_is_read_from_its_beginning() {
 #[test]
 fn an_offset_with_somebody_elses_metadata_is_a_place_to_start() {
     for metadata in ["somebody else's", "user-otp/1 7 - -", "user-otp", "ünïcödé"] {
-        let world = world(1);
+        let mut world = world(1);
+        world.owes_nothing();
         world.publish_logins(0..3, now());
         world.publish_logins(3..6, now() - TEN_MINUTES);
         world.publish_logins(6..10, now());

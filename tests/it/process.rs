@@ -61,7 +61,12 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) output: Output,
     followers: Vec<JoinHandle<()>>,
+    /// What it has to have done when it is dropped while it runs.
+    at_the_end: Option<AtTheEnd>,
 }
+
+/// What is asked of a process before it is dropped.
+pub(crate) type AtTheEnd = Box<dyn FnOnce(&Process) + Send + Sync>;
 
 impl Process {
     /// Starts it with nothing but these variables.
@@ -84,7 +89,13 @@ impl Process {
             child,
             output,
             followers,
+            at_the_end: None,
         }
+    }
+
+    /// Asks this of it if it still runs when it is dropped.
+    pub(crate) fn at_the_end(&mut self, ask: AtTheEnd) {
+        self.at_the_end = Some(ask);
     }
 
     /// Until it says that it has its partitions.
@@ -124,6 +135,11 @@ impl Process {
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let port = self.management_port().expect("it listens");
         fetch(port, path).expect("the management port answers")
+    }
+
+    /// The same, of a process that may not answer.
+    pub(crate) fn try_get(&self, path: &str) -> Option<(u16, String)> {
+        fetch(self.management_port()?, path)
     }
 
     pub(crate) fn management_port(&self) -> Option<u16> {
@@ -206,6 +222,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Some(ask) = self.at_the_end.take()
+            && !std::thread::panicking()
+            && self.is_running()
+        {
+            ask(self);
+        }
         self.keep_pages();
         self.kill();
     }

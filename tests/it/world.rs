@@ -2,11 +2,11 @@
 //! to act on it and to look at it from outside.
 //!
 //! A world that goes away looks back: nothing that any of its processes printed, and no
-//! outcome, may hold a number, an address or an OTP.
+//! outcome, may hold a number, an address or an OTP; and no request may have been lost ([`crate::progress`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -17,6 +17,7 @@ use crate::kafka::{
 };
 use crate::leaks::Secrets;
 use crate::process::{Output, Process};
+use crate::progress::{Input, Progress, assert_accounted};
 use crate::request::Request;
 
 /// The retry tiers of a world, as `retry.delays` and as the ends of topic names.
@@ -124,6 +125,10 @@ pub(crate) struct World {
     outputs: Mutex<Vec<(String, Output)>>,
     /// What no process may print.
     texts: Mutex<BTreeSet<String>>,
+    /// How far the last process had come that ran until it was dropped.
+    progress: Arc<Mutex<Option<Progress>>>,
+    /// Records from this time on must have an outcome, in epoch milliseconds.
+    owed_from: i64,
     // Last: the stand-ins and the admin client run on it.
     runtime: Runtime,
 }
@@ -175,6 +180,8 @@ impl World {
             settings: setup.settings,
             outputs: Mutex::default(),
             texts: Mutex::default(),
+            progress: Arc::default(),
+            owed_from: now() - 60_000,
             runtime,
         }
     }
@@ -194,15 +201,49 @@ impl World {
 
     /// Starts `user-otp run` with more variables, without `USER_OTP__`; they win.
     pub(crate) fn spawn_with(&self, instance: &str, more: &[(&str, &str)]) -> Process {
-        let process = Process::spawn(instance, &self.environment(instance, more));
-        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let environment = self.environment(instance, more);
+        let mut process = Process::spawn(instance, &environment);
+        *lock(&self.progress) = None;
+        if let Some(input) = self.input(&environment) {
+            let progress = Arc::clone(&self.progress);
+            process.at_the_end(Box::new(move |process| {
+                let found = input.wait_for_progress(process);
+                *lock(&progress) = Some(found);
+            }));
+        }
+        let mut outputs = lock(&self.outputs);
         outputs.push((instance.to_owned(), process.output.clone()));
         process
     }
 
+    /// What a process with this environment reads; none: nothing.
+    fn input(&self, environment: &[(String, String)]) -> Option<Input> {
+        let value = |key: &str| {
+            let mut found = environment.iter();
+            let (_, value) =
+                found.find(|(name, _)| name.strip_prefix("USER_OTP__") == Some(key))?;
+            Some(value.clone())
+        };
+        if value("ENGINE__ENABLED").as_deref() == Some("false") {
+            return None;
+        }
+        let topics = ["TOPICS__REQUESTS", "TOPICS__ACCEPTED", "TOPICS__JOBS"];
+        Some(Input {
+            broker: self.kafka.broker.clone(),
+            group: value("KAFKA__GROUP")?,
+            topics: topics.into_iter().filter_map(value).collect(),
+            retries: format!("{}.", value("TOPICS__RETRY_PREFIX")?),
+        })
+    }
+
+    /// For a test that starts in the middle of what it has written.
+    pub(crate) fn owes_nothing(&mut self) {
+        self.owed_from = i64::MAX;
+    }
+
     /// Looks for secrets in what a command printed, as in a process's output.
     pub(crate) fn keep_output(&self, name: &str, text: &str) {
-        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outputs = lock(&self.outputs);
         let name = name.replace(|one: char| !one.is_ascii_alphanumeric(), "-");
         outputs.push((name, Output::of(text)));
     }
@@ -418,7 +459,7 @@ impl World {
         Secrets { words, texts }
     }
 
-    fn look_for_leaks(&self) {
+    fn look_for_leaks(&self, outcomes: &[Outcome]) {
         let secrets = self.secrets();
         for (process, output) in self
             .outputs
@@ -430,7 +471,7 @@ impl World {
                 panic!("process {process} printed a secret: {line}");
             }
         }
-        for outcome in self.outcomes() {
+        for outcome in outcomes {
             for text in std::iter::once(outcome.0.text())
                 .chain(outcome.0.headers.iter().map(|(key, _)| key.as_str()))
             {
@@ -439,9 +480,23 @@ impl World {
         }
     }
 
+    /// Every request has its outcome, but for those that a first start passes over, and what is on a topic with a
+    /// batch that cannot be decoded.
+    fn account(&self, outcomes: &[Outcome]) {
+        let owed = |topic: &String| {
+            let records = self.kafka.read_readable(topic).unwrap_or_default();
+            let owed = records.into_iter();
+            owed.filter(|record| record.timestamp >= self.owed_from)
+                .collect::<Vec<_>>()
+        };
+        let handed = [&self.topics.accepted, &self.topics.jobs];
+        let handed: Vec<Record> = handed.into_iter().flat_map(owed).collect();
+        assert_accounted(&owed(&self.topics.requests), &handed, outcomes);
+    }
+
     /// The end of what each process printed, and where all of it is.
     fn show_outputs(&self) {
-        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = lock(&self.outputs);
         for (number, (process, output)) in outputs.iter().enumerate() {
             let text = output.text();
             let file = format!(
@@ -469,7 +524,11 @@ impl Drop for World {
             self.show_outputs();
             return;
         }
-        self.look_for_leaks();
+        let outcomes = self.outcomes();
+        self.look_for_leaks(&outcomes);
+        if *lock(&self.progress) == Some(Progress::AtTheEnd) {
+            self.account(&outcomes);
+        }
         self.delete_topics();
     }
 }
@@ -526,6 +585,10 @@ impl Outcome {
 /// Now, in epoch milliseconds.
 pub(crate) fn now() -> i64 {
     user_otp::clock::Clock::system().now().0
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn shared_broker() -> String {
