@@ -10,12 +10,14 @@ use crate::hostile::padded;
 use crate::kafka::{Draft, Place, wait_for, wait_until};
 use crate::management::health;
 use crate::process::Process;
+use crate::raw_batch::{Codec, Damage, damaged, produce, records};
 use crate::request::Request;
 use crate::world::{Outcome, Setup, World};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PUBLISHED: &str = "published";
 const UNREADABLE: &str = "dead-lettered/poison/unreadable-batch/decode";
+const NOT_JSON: &str = "dead-lettered/poison/not-json/decode";
 const EMPTY: &str = "dead-lettered/poison/empty-value/decode";
 
 fn world() -> World {
@@ -112,6 +114,58 @@ fn a_compressed_batch_has_its_outcome_however_far_it_inflates() {
     }
 }
 
+/// Brokers decode each batch before they take it, and do not look at all that the Kafka library looks at: LZ4's checksum
+/// of the content, and what stands behind its end.
+#[test]
+fn a_damaged_batch_that_the_broker_takes_is_one_dead_letter_or_its_records() {
+    enum Becomes {
+        Refused,
+        Unreadable,
+        Records,
+    }
+    use Becomes::{Records, Refused, Unreadable};
+    let rows = [
+        (Codec::Gzip, Damage::Checksum, Refused),
+        (Codec::Gzip, Damage::CutShort, Refused),
+        (Codec::Gzip, Damage::Size, Refused),
+        (Codec::Gzip, Damage::Trailing, Records),
+        (Codec::Snappy, Damage::CutShort, Refused),
+        (Codec::Snappy, Damage::Size, Refused),
+        (Codec::Snappy, Damage::Trailing, Refused),
+        (Codec::Lz4, Damage::Checksum, Unreadable),
+        (Codec::Lz4, Damage::CutShort, Refused),
+        (Codec::Lz4, Damage::Trailing, Unreadable),
+        (Codec::Zstd, Damage::Checksum, Refused),
+        (Codec::Zstd, Damage::CutShort, Refused),
+        (Codec::Zstd, Damage::Size, Refused),
+        (Codec::Zstd, Damage::Trailing, Refused),
+    ];
+    let world = world();
+    let mut process = world.start("a");
+    let values: [&[u8]; 3] = [b"one", b"two", b"three"];
+    let content = records(&values);
+    for (codec, damage, becomes) in rows {
+        let name = format!("{codec:?}-{damage:?}");
+        let batch = damaged(codec, damage, &content);
+        let mut code = 0;
+        let outcomes = survives(&world, &mut process, &name, |world| {
+            let (broker, topic) = (&world.kafka.broker, &world.topics.requests);
+            code = produce(broker, topic, 0, codec, values.len(), &batch);
+        });
+        let (taken, expected) = match becomes {
+            Refused => (false, vec![]),
+            Unreadable => (true, vec![UNREADABLE.to_owned()]),
+            Records => (true, vec![NOT_JSON.to_owned(); values.len()]),
+        };
+        assert_eq!(
+            (code == 0, summaries(&outcomes)),
+            (taken, expected),
+            "{name}: {code}"
+        );
+    }
+    assert_well(&process, "damaged batches");
+}
+
 #[test]
 fn records_of_every_odd_kind_have_their_outcomes() {
     const HEADERS: usize = 100_000;
@@ -131,7 +185,7 @@ fn records_of_every_odd_kind_have_their_outcomes() {
     });
     let mut found = summaries(&outcomes);
     found.sort_unstable();
-    assert_eq!(found, ["dead-lettered/poison/not-json/decode", PUBLISHED]);
+    assert_eq!(found, [NOT_JSON, PUBLISHED]);
     let outcomes = survives(&world, &mut process, "tombstones", |world| {
         let tombstone = |number| Draft {
             value: None,
@@ -144,9 +198,11 @@ fn records_of_every_odd_kind_have_their_outcomes() {
     assert_well(&process, "odd records");
 }
 
+/// A million of them fit a batch of 0.8 MiB, are read as it, and get their dead letters likewise: in minutes, and the
+/// tests have no such time.
 #[test]
 fn a_batch_of_empty_records_is_as_many_dead_letters() {
-    const RECORDS: usize = 5_000;
+    const RECORDS: usize = 20_000;
     let world = world();
     let mut process = world.start("a");
     let outcomes = survives(&world, &mut process, "empty", |world| {

@@ -58,6 +58,7 @@ mod poison;
 mod process;
 mod progress;
 mod quota;
+mod raw_batch;
 mod rebalance;
 #[path = "../shared/server.rs"]
 mod redis_server;
