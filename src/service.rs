@@ -155,14 +155,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// Signs of life, of each door's producer.
+    /// Signs of life of each door's producer, by the name that health has for it.
     #[must_use]
-    pub fn vitals(&self) -> Vec<Arc<Vitals>> {
+    pub fn producers(&self) -> Vec<(&'static str, Arc<Vitals>)> {
         let engine = self.engine.as_ref().map(Engine::vitals);
-        engine
-            .into_iter()
-            .chain(self.door.as_ref().map(Door::vitals))
-            .collect()
+        let door = self.door.as_ref().map(Door::vitals);
+        let named = [("kafka-producer", engine), ("http-producer", door)];
+        let named = named.map(|(name, vitals)| Some((name, vitals?)));
+        named.into_iter().flatten().collect()
     }
 
     /// What the management port shows; `admin` asks for engines elsewhere.
@@ -170,19 +170,13 @@ impl Service {
     pub fn management(&self, config: &Config, admin: &Admin, clock: BrokerClock) -> Management {
         let senders = [&config.topics.sms, &config.topics.email].map(Clone::clone);
         let engine = self.engine.as_ref();
-        let producers = [
-            engine.map(|engine| ("kafka-producer", engine.vitals())),
-            self.door
-                .as_ref()
-                .map(|door| ("http-producer", door.vitals())),
-        ];
         let connection = connection(config);
         let classic = connection.properties.get("group.protocol") != Some("consumer");
         let watch = || GroupWatch::new(admin.clone(), connection.group.clone(), classic);
         Management {
             metrics: self.metrics.clone(),
             engine: engine.map(Engine::observer),
-            producers: producers.into_iter().flatten().collect(),
+            producers: self.producers(),
             services: self.services.clone(),
             limits: self.limits.clone(),
             topics: self.topics.clone(),
@@ -343,25 +337,36 @@ pub async fn start(
 /// How often the watchdog looks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ends the process when a producer call hangs though Kafka `answers`: librdkafka's look-up of a
+/// What the brokers say when they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brokers {
+    /// None answered.
+    Silent,
+    /// One did.
+    Answer,
+    /// One did, and a partition that is written to has no leader: the library waits for one in silence.
+    LackLeader,
+}
+
+/// Ends the process when a producer call hangs though Kafka answers when it is `ask`ed: librdkafka's look-up of a
 /// coordinator may never return when its broker dies. The next process takes the open transaction
 /// over. While no broker answers a new process could do no more than wait, and this one waits as well.
 ///
-/// Transactions that have failed for as long as `stalled_after`, though Kafka answers, are told to health.
+/// Transactions that have failed for as long as `stalled_after`, though Kafka answers, are told to health, and said.
 pub fn watch(
-    vitals: Vec<Arc<Vitals>>,
+    producers: Vec<(&'static str, Arc<Vitals>)>,
     stalled_after: Duration,
-    mut answers: impl FnMut() -> bool + Send + 'static,
+    mut ask: impl FnMut() -> Brokers + Send + 'static,
 ) {
     let watchdog = move || {
-        let mut watched: Vec<_> = vitals
+        let mut watched: Vec<_> = producers
             .into_iter()
-            .map(|one| Watched::new(one, stalled_after))
+            .map(|(name, vitals)| Watched::new(name, vitals, stalled_after))
             .collect();
-        let hangs = |watched: &mut Vec<Watched>, answers: &mut dyn FnMut() -> bool| {
-            watched.iter_mut().any(|one| one.tick(answers))
+        let hangs = |watched: &mut Vec<Watched>, ask: &mut dyn FnMut() -> Brokers| {
+            watched.iter_mut().any(|one| one.tick(ask))
         };
-        while !hangs(&mut watched, &mut answers) {
+        while !hangs(&mut watched, &mut ask) {
             let since = Instant::now();
             std::thread::park_timeout(TICK);
             let stood = since.elapsed().saturating_sub(2 * TICK);
@@ -381,30 +386,60 @@ pub fn watch(
 
 /// One producer, as the watchdog sees it.
 struct Watched {
+    name: &'static str,
     vitals: Arc<Vitals>,
     call: Standstill,
     commits: Standstill,
+    stalled_after: Duration,
 }
 
 impl Watched {
-    fn new(vitals: Arc<Vitals>, stalled_after: Duration) -> Self {
+    fn new(name: &'static str, vitals: Arc<Vitals>, stalled_after: Duration) -> Self {
         let ticks = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         Self {
+            name,
             vitals,
             call: Standstill::new(ticks(HUNG)),
             commits: Standstill::new(ticks(stalled_after)),
+            stalled_after,
         }
     }
 
-    /// One look: whether a call hangs for good. Whether the commits do is told to health.
-    fn tick(&mut self, answers: &mut dyn FnMut() -> bool) -> bool {
+    /// One look: whether a call hangs for good. Whether the commits do is told to health, and said.
+    fn tick(&mut self, ask: &mut dyn FnMut() -> Brokers) -> bool {
         let vitals = &self.vitals;
         let ask_for_call = self.call.tick(vitals.call());
         let ask_for_commits = self.commits.tick(vitals.failing_since());
-        let answers = (ask_for_call || ask_for_commits) && answers();
+        let brokers = match ask_for_call || ask_for_commits {
+            true => ask(),
+            false => Brokers::Silent,
+        };
+        if ask_for_commits && brokers == Brokers::LackLeader {
+            vitals.lacks_leader();
+        }
+        let answers = brokers != Brokers::Silent;
         let stalled = ask_for_commits && self.commits.answered(answers, vitals.failing_since());
-        vitals.commits_stalled(stalled);
+        if vitals.commits_stalled(stalled) {
+            self.say(stalled);
+        }
         ask_for_call && self.call.answered(answers, vitals.call())
+    }
+
+    fn say(&self, stalled: bool) {
+        let (producer, limit) = (self.name, self.stalled_after);
+        if stalled {
+            tracing::error!(
+                producer,
+                ?limit,
+                "results wait, and no transaction goes through, though brokers answer: /health/live is DOWN; restart this \
+                 process once, unless its liveness probe does; if a new one does no better, see the brokers' logs"
+            );
+        } else {
+            tracing::info!(
+                producer,
+                "no result has waited for too long any more: /health/live is as before"
+            );
+        }
     }
 }
 
@@ -415,25 +450,29 @@ mod tests {
     use super::*;
 
     /// The tick at which the watchdog ends the process.
-    fn ended(watched: &mut Watched, mut answers: impl FnMut() -> bool) -> Option<u32> {
-        (1..=200).find(|_| watched.tick(&mut answers))
+    fn ended(watched: &mut Watched, mut ask: impl FnMut() -> Brokers) -> Option<u32> {
+        (1..=200).find(|_| watched.tick(&mut ask))
     }
 
     #[test]
     fn the_watchdog_ends_the_process_at_a_call_that_hangs_and_at_none_that_returns() {
         let vitals = Arc::new(Vitals::default());
-        let mut watched = Watched::new(Arc::clone(&vitals), HUNG);
-        assert_eq!(ended(&mut watched, || true), None, "no call is under way");
+        let mut watched = Watched::new("kafka-producer", Arc::clone(&vitals), HUNG);
+        assert_eq!(
+            ended(&mut watched, || Brokers::Answer),
+            None,
+            "no call is under way"
+        );
         vitals.watch(|| {
-            assert_eq!(ended(&mut watched, || true), Some(60));
+            assert_eq!(ended(&mut watched, || Brokers::Answer), Some(60));
         });
-        assert_eq!(ended(&mut watched, || true), None, "it returned");
+        assert_eq!(ended(&mut watched, || Brokers::Answer), None, "it returned");
     }
 
     #[test]
     fn the_watchdog_looks_again_after_the_broker_s_answer() {
         let vitals = Arc::new(Vitals::default());
-        let mut watched = Watched::new(Arc::clone(&vitals), HUNG);
+        let mut watched = Watched::new("kafka-producer", Arc::clone(&vitals), HUNG);
         let (begin, begins) = mpsc::channel::<()>();
         let (release, hangs) = mpsc::channel::<()>();
         let calls = Arc::clone(&vitals);
@@ -453,10 +492,28 @@ mod tests {
                     std::thread::yield_now();
                 }
             }
-            true
+            Brokers::Answer
         });
         assert_eq!(at, None, "it returned while the brokers were asked");
         caller.join().expect("the caller ends");
+    }
+
+    #[test]
+    fn commits_stall_only_where_no_reason_is_named() {
+        let vitals = Arc::new(Vitals::default());
+        let mut watched = Watched::new("kafka-producer", Arc::clone(&vitals), HUNG);
+        let mut ticks = |ticks, brokers| {
+            (0..ticks).for_each(|_| assert!(!watched.tick(&mut || brokers)));
+            vitals.are_commits_stalled()
+        };
+        vitals.served();
+        vitals.failed();
+        assert!(!ticks(59, Brokers::Answer));
+        assert!(ticks(1, Brokers::Answer));
+        assert!(!ticks(1, Brokers::LackLeader));
+        let named = vitals.producer_refusal().expect("it is named");
+        assert!(named.contains("has no leader"), "{named}");
+        assert!(!ticks(200, Brokers::Answer));
     }
 
     #[test]

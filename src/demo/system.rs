@@ -179,9 +179,9 @@ async fn start_service(
 
 /// Whether the engine joins its group in time.
 async fn has_joined(service: &Service) -> bool {
-    let vitals = service.vitals();
+    let producers = service.producers();
     let joined = async {
-        while !vitals.iter().all(|one| one.has_joined()) {
+        while !producers.iter().all(|(_, vitals)| vitals.has_joined()) {
             tokio::time::sleep(ASK_AGAIN).await;
         }
     };

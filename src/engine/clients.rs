@@ -421,8 +421,10 @@ impl ClientContext for Deliveries {
         if let Some(topic) = forbidden_topic(facility, line) {
             self.forbidden.lock().push(topic.to_owned());
         }
-        if let Some(Line::NoCoordinator(code)) = refused::read_line(facility, line) {
-            self.vitals.producer.note(code);
+        match refused::read_line(facility, line) {
+            Some(Line::NoCoordinator(code)) => self.vitals.producer.note(code),
+            Some(Line::NotWritten(code)) => self.vitals.producer.note_answer(code),
+            Some(Line::Coordinator | Line::Steady | Line::Joining) | None => {}
         }
         if let Some(one) = Break::in_line(level, facility, line) {
             let mut breaks = self.breaks.lock();

@@ -625,7 +625,7 @@ impl ClientContext for Callbacks {
             Some(Line::Coordinator) => vitals.consumer.coordinator_found(),
             Some(Line::Steady) => vitals.steady(),
             Some(Line::Joining) => vitals.joining(),
-            None => {}
+            Some(Line::NotWritten(_)) | None => {}
         }
         if matches!(level, RDKafkaLogLevel::Debug) {
             self.core.out_of_range.read(facility, line);

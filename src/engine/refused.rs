@@ -8,6 +8,7 @@
 //! | consumer | JoinGroup, ConsumerGroupHeartbeat | an error to the client, or a fatal error |
 //! | producer | FindCoordinator | a line of `debug=eos` |
 //! | producer | InitProducerId | the error of `init_transactions` |
+//! | producer | Produce | a line of `debug=broker`: the library repeats the request until its records are too old |
 //!
 //! A local problem is no refusal: its code begins with `_`.
 
@@ -189,6 +190,8 @@ pub(crate) enum Line<'a> {
     NoCoordinator(&'a str),
     /// There is one.
     Coordinator,
+    /// Records were refused, as they are at each repetition, and a new process would fare no better.
+    NotWritten(RDKafkaErrorCode),
     /// The consumer is a member and has its assignment.
     Steady,
     /// It is on its way to that.
@@ -208,6 +211,11 @@ pub(crate) fn read_line<'a>(facility: &str, line: &'a str) -> Option<Line<'a>> {
                 .contains("\" coordinator is ")
                 .then_some(Line::Coordinator),
         },
+        "REQERR" => {
+            let (_, rest) = line.split_once(": ProduceRequest failed: ")?;
+            let described = |code: &RDKafkaErrorCode| described(*code, rest);
+            LASTING.into_iter().find(described).map(Line::NotWritten)
+        }
         "TXNCOORD" => code("Failed to find transaction coordinator: ").map(Line::NoCoordinator),
         "CGRPJOINSTATE" => {
             let (_, change) = line.split_once("changed join state ")?;
@@ -220,6 +228,24 @@ pub(crate) fn read_line<'a>(facility: &str, line: &'a str) -> Option<Line<'a>> {
         _ => None,
     }
 }
+
+/// Whether the text begins with the library's description of a code, which its binding shows in brackets behind a name.
+fn described(code: RDKafkaErrorCode, text: &str) -> bool {
+    let shown = code.to_string();
+    let description = shown.split_once(" (").map(|(_, rest)| rest);
+    let description = description.and_then(|rest| rest.strip_suffix(')'));
+    let rest = description.and_then(|description| text.strip_prefix(description));
+    rest.is_some_and(|rest| rest.starts_with(": "))
+}
+
+/// Answers to Produce that the library repeats in silence, and that are the brokers' own trouble. Those that it also
+/// repeats and that are not here say that it asks the wrong broker: a new process asks anew.
+const LASTING: [RDKafkaErrorCode; 4] = [
+    RDKafkaErrorCode::NotEnoughReplicas,
+    RDKafkaErrorCode::NotEnoughReplicasAfterAppend,
+    RDKafkaErrorCode::KafkaStorageError,
+    RDKafkaErrorCode::RequestTimedOut,
+];
 
 /// Part of every rebalance.
 fn is_ordinary(code: &str) -> bool {
@@ -241,6 +267,8 @@ fn is_passing(code: &str) -> bool {
         "NOT_COORDINATOR",
         "NOT_ENOUGH_REPLICAS",
         "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+        "KAFKA_STORAGE_ERROR",
+        "REQUEST_TIMED_OUT",
     ]
     .contains(&code)
 }
@@ -288,7 +316,18 @@ fn advice(client: Refused, code: &str) -> &'static str {
             "transaction.timeout.ms is over the brokers' transaction.max.timeout.ms: raise the brokers' limit"
         }
         (_, "NOT_ENOUGH_REPLICAS" | "NOT_ENOUGH_REPLICAS_AFTER_APPEND") => {
-            "fewer replicas are in sync than min.insync.replicas: bring the brokers back, or lower it"
+            "fewer replicas are in sync than min.insync.replicas: bring the brokers back, or lower it; \
+             kafka-topics.sh --describe --under-min-isr-partitions says where"
+        }
+        (_, "LEADER_NOT_AVAILABLE") => {
+            "a topic that is written to has no leader: bring its brokers back; kafka-topics.sh --describe \
+             --unavailable-partitions says which"
+        }
+        (_, "KAFKA_STORAGE_ERROR") => {
+            "a broker cannot write to its disk: see its log, and free or replace the disk"
+        }
+        (_, "REQUEST_TIMED_OUT") => {
+            "replicas do not follow in time: see the brokers' load, disks and network"
         }
         _ => "see the brokers' logs for the reason",
     }
@@ -332,6 +371,39 @@ mod tests {
         "CGRPJOINSTATE",
         "[thrd:main]: Group \"steady -> steady (\" changed join state steady -> init (state up)",
         Some(Line::Joining)
+    )]
+    #[case::records(
+        "REQERR",
+        "[thrd:127.0.0.1:9092/1]: 127.0.0.1:9092/1: ProduceRequest failed: Broker: Not enough in-sync replicas: \
+         explicit actions Retry,MsgNotPersisted",
+        Some(Line::NotWritten(RDKafkaErrorCode::NotEnoughReplicas))
+    )]
+    #[case::records_after_append(
+        "REQERR",
+        "[thrd:b/1]: b/1: ProduceRequest failed: Broker: Message(s) written to insufficient number of in-sync \
+         replicas: explicit actions Retry,MsgPossiblyPersisted",
+        Some(Line::NotWritten(RDKafkaErrorCode::NotEnoughReplicasAfterAppend))
+    )]
+    #[case::records_and_a_disk(
+        "REQERR",
+        "[thrd:b/1]: b/1: ProduceRequest failed: Broker: Disk error when trying to access log file on disk: \
+         explicit actions Refresh,Retry,MsgNotPersisted",
+        Some(Line::NotWritten(RDKafkaErrorCode::KafkaStorageError))
+    )]
+    #[case::records_and_slow_replicas(
+        "REQERR",
+        "[thrd:b/1]: b/1: ProduceRequest failed: Broker: Request timed out: actions Retry,MsgPossiblyPersisted",
+        Some(Line::NotWritten(RDKafkaErrorCode::RequestTimedOut))
+    )]
+    #[case::records_at_another_broker(
+        "REQERR",
+        "[thrd:b/1]: b/1: ProduceRequest failed: Broker: Not leader for partition: actions Refresh,MsgNotPersisted",
+        None
+    )]
+    #[case::another_request(
+        "REQERR",
+        "[thrd:b/1]: b/1: MetadataRequest failed: Broker: Request timed out: actions Retry",
+        None
     )]
     #[case::query(
         "TXNCOORD",

@@ -128,8 +128,14 @@ impl Vitals {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn commits_stalled(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
+    /// Whether that is news.
+    pub(crate) fn commits_stalled(&self, stalled: bool) -> bool {
+        self.stalled.swap(stalled, Ordering::Relaxed) != stalled
+    }
+
+    /// What is written to has no leader.
+    pub(crate) fn lacks_leader(&self) {
+        self.producer.note("LEADER_NOT_AVAILABLE");
     }
 
     /// The process did not run for so long.

@@ -19,7 +19,7 @@ use crate::engine::Drained;
 use crate::engine::admin::{Admin, AdminError};
 use crate::engine::broker_clock::{BrokerClock, ClockWatch};
 use crate::known_topics::KnownTopics;
-use crate::service::{self, Service};
+use crate::service::{self, Brokers, Service};
 use crate::topics::{self, Found, Item, Owner, Role, State, Timestamps};
 use crate::{management, topology};
 
@@ -83,10 +83,7 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     let left = deadline.saturating_duration_since(Instant::now());
     let clock = Clock::system();
     let service = service::start(config, settings, topics.clone(), clock.clone(), left).await?;
-    let (asked, runtime) = (admin.clone(), Handle::current());
-    let answers = move || runtime.block_on(asked.brokers()).is_ok();
-    let stalled_after = config.management.commits_stalled_after;
-    service::watch(service.vitals(), stalled_after, answers);
+    watch(config, &admin, &service)?;
     let (servers, stop) = (TaskTracker::new(), CancellationToken::new());
     let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
     let compared = watch_clock(config, &found, clock.clone(), &servers, &stop)?;
@@ -117,6 +114,26 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
         servers,
         stop,
     })
+}
+
+/// Watches the producers, with an eye on what they write to: the topics that the configuration names, and the brokers'
+/// own that a transaction needs.
+fn watch(config: &Config, admin: &Admin, service: &Service) -> anyhow::Result<()> {
+    let named = topology::wanted(config)?.into_iter().map(|(name, _)| name);
+    let own = ["__transaction_state", "__consumer_offsets"].map(str::to_owned);
+    let topics: Vec<String> = named.chain(own).collect();
+    let (admin, runtime) = (admin.clone(), Handle::current());
+    let ask = move || match runtime.block_on(admin.lacks_leader(&topics)) {
+        Ok(false) => Brokers::Answer,
+        Ok(true) => Brokers::LackLeader,
+        Err(_) => Brokers::Silent,
+    };
+    service::watch(
+        service.producers(),
+        config.management.commits_stalled_after,
+        ask,
+    );
+    Ok(())
 }
 
 /// Compares this machine's clock with the brokers', where they give outcomes their own time.

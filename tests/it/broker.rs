@@ -118,6 +118,44 @@ impl Drop for Broker {
     }
 }
 
+/// Three brokers: topics have three copies, and two of them must have a record. Gone when dropped.
+pub(crate) struct Cluster {
+    dir: TempDir,
+    /// All of them, with commas.
+    pub(crate) addresses: String,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let arguments = ["start", "--brokers", "3"].map(str::to_owned);
+        let addresses = script(dir.path(), &arguments);
+        Self { dir, addresses }
+    }
+
+    /// Ends one of them: from 1 to 3.
+    pub(crate) fn stop(&self, number: usize) {
+        self.one("stop", number);
+    }
+
+    /// With the same port and data.
+    pub(crate) fn start_again(&self, number: usize) {
+        self.one("start", number);
+    }
+
+    fn one(&self, command: &str, number: usize) {
+        let number = number.to_string();
+        let arguments = [command, "--broker", &number].map(str::to_owned);
+        script(self.dir.path(), &arguments);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        script(self.dir.path(), &["stop".to_owned(), "--delete".to_owned()]);
+    }
+}
+
 fn start_with(properties: &[&str]) -> Vec<String> {
     let set = properties
         .iter()

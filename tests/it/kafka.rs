@@ -183,9 +183,10 @@ impl Kafka {
         }
     }
 
+    /// With as many copies as is the brokers' default.
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let topic = settings.iter().fold(
-            NewTopic::new(name, partitions, TopicReplication::Fixed(1)),
+            NewTopic::new(name, partitions, TopicReplication::Fixed(-1)),
             |topic, (key, value)| topic.set(key, value),
         );
         let created = self

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::acl::{Operation, Resource, revoke};
 use crate::behind_a_proxy::Between;
-use crate::broker::Broker;
+use crate::broker::{Broker, Cluster};
 use crate::client::{Client, post};
 use crate::kafka::wait_until;
 use crate::kafka_proxy::{Action, Api, Rule};
@@ -40,6 +40,12 @@ fn assert_stays_live(process: &Process) {
         assert!(is_live(process), "{}", process.get("/health/live").1);
         since.elapsed() >= LIMITS
     });
+}
+
+/// How often it was said that it is to be restarted.
+fn said(process: &Process) -> usize {
+    let is_it = |line: &&str| line.contains("ERROR") && line.contains("restart this process once");
+    process.output.text().lines().filter(is_it).count()
 }
 
 #[track_caller]
@@ -98,6 +104,7 @@ fn an_instance_that_commits_again_needs_no_restart() {
     wait_until("it is live", || is_live(&process));
     assert!(!are_commits_stalled(&process, "kafka-producer"));
     assert!(process.is_running());
+    assert_eq!(said(&process), 1, "{}", process.output.text());
 }
 
 #[test]
@@ -164,4 +171,41 @@ fn results_that_the_brokers_refuse_for_a_named_reason_are_no_reason_for_a_restar
     assert_stays_live(&process);
     secured.allow(&permissions);
     assert_eq!(world.wait_for_outcome("refused").summary(), "published");
+}
+
+/// The library repeats what is refused so in silence, and the transaction cannot be aborted either meanwhile.
+#[test]
+fn results_for_a_topic_that_is_short_of_replicas_are_no_reason_for_a_restart() {
+    let cluster = Cluster::start();
+    let setup = Setup {
+        broker: Some(cluster.addresses.clone()),
+        ..Setup::default()
+    };
+    let setup = setup.set(LIMIT.0, LIMIT.1).set("REQUEST__LIFETIME", "30m");
+    let world = World::with(setup);
+    world.egov.everyone(true);
+    let sms = &world.topics.sms;
+    world.kafka.set_topic(sms, "min.insync.replicas", "3");
+    let process = world.start("a");
+    world.assert_works("9876523001", "before");
+    cluster.stop(3);
+    world.request(&Request::login("9876523002").id("short"));
+    wait_until("health names the reason", || {
+        assert!(is_live(&process), "{}", process.get("/health/live").1);
+        let (_, page) = process.get("/health/ready");
+        page.contains("NOT_ENOUGH_REPLICAS") && page.contains("min.insync.replicas")
+    });
+    assert_stays_live(&process);
+    cluster.start_again(3);
+    assert_eq!(world.wait_for_outcome("short").summary(), "published");
+    assert_eq!(world.sms().len(), 2, "each request has one");
+    wait_until("it is ready", || {
+        let (status, page) = process.get("/health/ready");
+        status == 200 && !page.contains("NOT_ENOUGH_REPLICAS")
+    });
+    let said = process.output.text();
+    let named = said
+        .lines()
+        .filter(|line| line.contains("min.insync.replicas"));
+    assert_eq!(named.count(), 1, "it is said once");
 }

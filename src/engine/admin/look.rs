@@ -1,4 +1,4 @@
-//! For `user-otp check`: who reads a topic, and whether we might create one.
+//! For `user-otp check`: who reads a topic, and whether we might create one. For the watchdog: whether one has leaders.
 
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
@@ -16,6 +16,23 @@ pub struct Group {
 }
 
 impl Admin {
+    /// Whether a partition of one of these topics has no leader: nothing can be written to it. A topic that is missing,
+    /// or that we may not see, is no such topic.
+    ///
+    /// # Errors
+    /// [`AdminError::Unreachable`].
+    pub async fn lacks_leader(&self, topics: &[String]) -> Result<bool, AdminError> {
+        let topics = topics.to_vec();
+        self.blocking(move |admin| {
+            let metadata = admin.client.inner().fetch_metadata(None, admin.timeout);
+            let metadata = metadata.map_err(unanswered("look up", "the topics"))?;
+            let found = metadata.topics().iter();
+            let mut asked = found.filter(|found| topics.iter().any(|topic| topic == found.name()));
+            Ok(asked.any(|topic| topic.partitions().iter().any(|one| one.leader() < 0)))
+        })
+        .await
+    }
+
     /// The consumer groups that we may look at. Those of the newer protocol tell no members.
     ///
     /// # Errors
