@@ -90,6 +90,10 @@ impl Connection {
             // Who was told that there is no broker, since the only one was fenced, knows none to ask again: it
             // goes back to `bootstrap.servers` after this, by default five minutes.
             .set("metadata.recovery.rebootstrap.trigger.ms", "15000")
+            // After an outage a broker that is back is connected to at once, by the consumer too: under the default
+            // of ten seconds, up to fifteen later with the library's jitter. Attempts are cheap, and its log leaves
+            // out those that fail alike. It forgets failures that are longer ago than this.
+            .set("reconnect.backoff.max.ms", "500")
             // librdkafka's own lines come through the contexts below, at debug.
             .set_log_level(RDKafkaLogLevel::Info);
         config
@@ -251,11 +255,9 @@ impl Connection {
             // else is written; one that was just created is known to every broker by then.
             .set("topic.metadata.propagation.max.ms", "3000")
             // Wakes `send_offsets_to_transaction`, which can hang for ever when a coordinator dies.
-            .set("connections.max.idle.ms", "5000")
-            // A connection that was idle counts as one that failed: under the default of ten seconds the
-            // coordinator's comes back after up to that, and a lone request waits. The library forgets
-            // failures that are longer ago than this.
-            .set("reconnect.backoff.max.ms", "500");
+            // One that was idle counts as one that failed, so it must be longer than
+            // `reconnect.backoff.max.ms`: else the coordinator's comes back late, and a lone request waits.
+            .set("connections.max.idle.ms", "5000");
         config
             // Says each break of a connection, see `breaks`; in ordinary operation it is a few lines a transaction.
             .set("debug", self.debug("broker"))
@@ -494,13 +496,16 @@ mod tests {
             instance: "i".into(),
             properties: KafkaProperties::default(),
         };
-        let producer = connection.producer("id", 1_000_000);
+        let (producer, consumer) = (connection.producer("id", 1_000_000), connection.consumer());
         let ms = |name| {
             let set = producer.get(name).and_then(|text| text.parse::<u32>().ok());
             set.expect("it is set")
         };
         // Else the library takes one that was idle for one that failed, and waits ever longer.
         assert!(ms("reconnect.backoff.max.ms") < ms("connections.max.idle.ms"));
+        let [of_producer, of_consumer] = [producer, consumer]
+            .map(|config| config.get("reconnect.backoff.max.ms").map(str::to_owned));
+        assert_eq!(of_producer, of_consumer, "an outage ends for both at once");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 /// An error is over when it stayed away for this long: connections that are refused are tried again
-/// within 15 s (`reconnect.backoff.max.ms` and its jitter).
+/// within a second, and within 15 s where an operator gives `reconnect.backoff.max.ms` its default back.
 pub(crate) const QUIET: Duration = Duration::from_secs(20);
 
 /// What an error asks for.
