@@ -25,6 +25,10 @@ use super::advertised::{Advertised, Reach, reach};
 use super::reach::{Probe, Refusal, Unreached};
 use crate::topics::{Found, TopicSpec};
 
+/// What to do where brokers cannot be reached at the addresses that they advertise.
+pub const SET_ADVERTISED: &str = "set the brokers' advertised.listeners to addresses that resolve and can be reached \
+                                  from here";
+
 /// How often the cluster is asked again for what is not there yet.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -52,6 +56,12 @@ pub enum AdminError {
     /// No broker answered in time: look at the address, the network and the cluster, or wait.
     #[error("no Kafka broker answers: {0}")]
     Unreachable(#[source] KafkaError),
+    /// Brokers answer, and none at the address that it advertises: correct these addresses.
+    #[error(
+        "no broker answers at the address that it advertises: {}; {SET_ADVERTISED}",
+        .0.sentence()
+    )]
+    Astray(Reach),
     /// A broker is there, and no broker took us: correct the credentials or the certificates.
     #[error("{0}")]
     Refused(Refusal),
@@ -78,28 +88,26 @@ pub enum AdminError {
 }
 
 impl Admin {
-    /// Connects, and waits until a broker answers. The caller leaves the properties of
-    /// consumers and producers out of `config`.
+    /// Connects, and waits until a broker answers at the address that it advertises. The caller leaves the
+    /// properties of consumers and producers out of `config`.
     ///
     /// # Errors
-    /// [`AdminError::Property`] at once, [`AdminError::Refused`] or [`AdminError::Unreachable`] after
-    /// `timeout`.
+    /// [`AdminError::Property`] at once; [`AdminError::Astray`] as soon as it is known that no advertised address can
+    /// be connected to; it, [`AdminError::Refused`] or [`AdminError::Unreachable`] after `timeout`.
     pub async fn connect(mut config: ClientConfig, timeout: Duration) -> Result<Self, AdminError> {
         config.set("allow.auto.create.topics", "false");
         let probe = Probe::new(&config).map_err(wrong_property)?;
-        let client = config.create().map_err(wrong_property)?;
-        let mut admin = Self {
-            client: Arc::new(client),
-            advertised: Arc::default(),
-            timeout,
-        };
-        let reached = admin.blocking(move |_| Ok(probe.reach(timeout))).await?;
+        let reached = blocking(move || probe.reach(timeout)).await?;
         let brokers = reached.map_err(|unreached| match unreached {
             Unreached::Refused(refusal) => AdminError::Refused(refusal),
+            Unreached::Astray(reach) => AdminError::Astray(reach),
             Unreached::Silent(error) => unanswered("ask", "the brokers")(error),
         })?;
-        admin.advertised = brokers.into();
-        Ok(admin)
+        Ok(Self {
+            client: Arc::new(config.create().map_err(wrong_property)?),
+            advertised: brokers.into(),
+            timeout,
+        })
     }
 
     /// The number of brokers.
@@ -337,13 +345,19 @@ impl Admin {
         call: impl FnOnce(&Self) -> Result<T, AdminError> + Send + 'static,
     ) -> Result<T, AdminError> {
         let admin = self.clone();
-        match tokio::task::spawn_blocking(move || call(&admin)).await {
-            Ok(result) => result,
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => Err(AdminError::Unreachable(KafkaError::Canceled)),
-            },
-        }
+        blocking(move || call(&admin)).await?
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AdminError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => Ok(result),
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => Err(AdminError::Unreachable(KafkaError::Canceled)),
+        },
     }
 }
 

@@ -30,11 +30,7 @@ pub struct Unreached {
 impl fmt::Display for Unreached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Advertised { id, address } = &self.broker;
-        write!(
-            f,
-            "broker {id} at {address}, as it advertises: {}",
-            self.why
-        )
+        write!(f, "broker {id} advertises {address}: {}", self.why)
     }
 }
 
@@ -52,6 +48,20 @@ impl Reach {
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.reached == 0 && !self.unreached.is_empty()
+    }
+
+    /// Of these, none answers: not even those that can be connected to.
+    #[must_use]
+    pub(super) fn unanswered(mut self, brokers: Vec<Advertised>) -> Self {
+        self.reached = 0;
+        for broker in brokers {
+            if self.unreached.iter().all(|one| one.broker != broker) {
+                let why = "no broker answers there".to_owned();
+                self.unreached.push(Unreached { broker, why });
+            }
+        }
+        self.unreached.sort_by_key(|one| one.broker.id);
+        self
     }
 
     /// Those that cannot be reached, in one line.
@@ -144,11 +154,19 @@ mod tests {
         let ids: Vec<_> = found.unreached.iter().map(|one| one.broker.id).collect();
         assert_eq!((found.is_none(), ids), (true, vec![1, 2]), "{found:?}");
         let said = found.sentence();
-        assert!(said.contains("broker 1 at broker.invalid:9092"), "{said}");
+        assert!(
+            said.contains("broker 1 advertises broker.invalid:9092"),
+            "{said}"
+        );
         assert!(said.contains("does not resolve") && said.contains("cannot be connected to"));
 
         let one_more = [all, vec![broker(3, &there)]].concat();
-        let found = reach(one_more, Duration::from_secs(20));
+        let found = reach(one_more.clone(), Duration::from_secs(20));
         assert_eq!((found.reached, found.is_none()), (1, false));
+        let said = found.unanswered(one_more).sentence();
+        assert!(said.contains("broker 1 advertises broker.invalid:9092: its name does"));
+        assert!(said.ends_with(&format!(
+            "broker 3 advertises {there}: no broker answers there"
+        )));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use crate::cli::{EXIT_CUT_SHORT, EXIT_SECOND_SIGNAL};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Drained;
-use crate::engine::admin::{Admin, AdminError};
+use crate::engine::admin::{Admin, AdminError, SET_ADVERTISED};
 use crate::engine::broker_clock::{BrokerClock, ClockWatch};
 use crate::known_topics::KnownTopics;
 use crate::service::{self, Brokers, Service};
@@ -32,8 +32,8 @@ const LEAST: Duration = Duration::from_millis(100);
 /// A look at the addresses of all brokers may take this long.
 const REACH: Duration = Duration::from_secs(5);
 
-/// Between two of them.
-const REACH_AGAIN: Duration = Duration::from_millis(500);
+/// Until brokers that could not be reached are asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the service until a signal, or until it cannot go on. The exit code.
 ///
@@ -235,56 +235,64 @@ pub async fn connect(config: &Config, deadline: Instant) -> anyhow::Result<Admin
     if let Err((property, problem)) = connection.check_properties() {
         bail!("kafka.\"{property}\": {problem}; see librdkafka's CONFIGURATION.md");
     }
+    let mut astray = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let patience = left.min(QUESTION).max(LEAST);
         match Admin::connect(connection.admin(), patience).await {
-            Ok(admin) => return reach_advertised(config, admin, deadline).await,
-            Err(AdminError::Unreachable { .. }) if Instant::now() < deadline => {
-                tracing::warn!(brokers = config.kafka.brokers, "Kafka does not answer yet");
+            Ok(admin) => {
+                warn_of_unreached(&admin, deadline).await?;
+                return Ok(admin);
             }
-            Err(AdminError::Unreachable { .. }) => bail!(
-                "no broker of {} answered within kafka.startup_timeout ({:?}): check kafka.brokers, kafka.\"security.protocol\", and \
-                 that they are up",
-                config.kafka.brokers,
-                config.kafka.startup_timeout,
-            ),
+            Err(AdminError::Astray(reach)) => {
+                let brokers = reach.sentence();
+                if astray.as_ref() != Some(&brokers) {
+                    tracing::warn!(
+                        "no broker answers yet at the address that it advertises: {brokers}"
+                    );
+                }
+                astray = Some(brokers);
+            }
+            Err(AdminError::Unreachable { .. }) => {
+                let brokers = &config.kafka.brokers;
+                tracing::warn!(brokers, "Kafka does not answer yet");
+            }
             Err(error) => return Err(error.into()),
         }
+        if Instant::now() + ASK_AGAIN >= deadline {
+            tokio::time::sleep_until(deadline.into()).await;
+            return Err(unreached(config, astray));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
-/// All but the first question goes to the addresses that brokers advertise: waits until one of them can be reached.
-async fn reach_advertised(
-    config: &Config,
-    admin: Admin,
-    deadline: Instant,
-) -> anyhow::Result<Admin> {
-    let mut said = None;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let reach = admin.reach_brokers(left.clamp(LEAST, REACH)).await?;
-        let (brokers, none) = (reach.sentence(), reach.is_none());
-        if none && Instant::now() + REACH_AGAIN >= deadline {
-            tokio::time::sleep_until(deadline.into()).await;
-            bail!(
-                "{} answers, and no broker can be reached at its own address within kafka.startup_timeout ({:?}): \
-                 {brokers}. Set the brokers' advertised.listeners to addresses that resolve and can be reached from here",
-                config.kafka.brokers,
-                config.kafka.startup_timeout,
-            );
-        }
-        if !brokers.is_empty() && said.as_ref() != Some(&brokers) {
-            tracing::warn!(
-                "brokers cannot be reached at the addresses that they advertise: {brokers}; set their advertised.listeners"
-            );
-            said = Some(brokers);
-        }
-        if !none {
-            return Ok(admin);
-        }
-        tokio::time::sleep(REACH_AGAIN).await;
+/// Why the start ends; `astray` are the brokers that do not answer at their own addresses, where any answered.
+fn unreached(config: &Config, astray: Option<String>) -> anyhow::Error {
+    let (brokers, timeout) = (&config.kafka.brokers, config.kafka.startup_timeout);
+    match astray {
+        Some(astray) => anyhow!(
+            "{brokers} answers, but no broker answered at the address that it advertises within kafka.startup_timeout \
+             ({timeout:?}): {astray}; {SET_ADVERTISED}"
+        ),
+        None => anyhow!(
+            "no broker of {brokers} answered within kafka.startup_timeout ({timeout:?}): check kafka.brokers, \
+             kafka.\"security.protocol\", and that they are up"
+        ),
     }
+}
+
+/// Says which brokers cannot be reached at the addresses that they advertise, where others can.
+async fn warn_of_unreached(admin: &Admin, deadline: Instant) -> anyhow::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let reach = admin.reach_brokers(left.clamp(LEAST, REACH)).await?;
+    let unreached = reach.sentence();
+    if !unreached.is_empty() {
+        tracing::warn!(
+            "brokers cannot be reached at the addresses that they advertise: {unreached}; {SET_ADVERTISED}"
+        );
+    }
+    Ok(())
 }
 
 /// Asks again until the start-up deadline where brokers went away after they had answered.

@@ -39,6 +39,15 @@ impl Broker {
         Self { dir, address }
     }
 
+    /// With a second listener on `port`, whose clients are sent to `advertised`.
+    pub(crate) fn advertising(port: u16, advertised: &str) -> Self {
+        let own = free_port();
+        let arguments = second_listener(own, "OTHER", "PLAINTEXT", port, advertised);
+        let dir = TempDir::new().expect("a folder");
+        let address = script(dir.path(), &arguments);
+        Self { dir, address }
+    }
+
     /// With a second listener, more properties and accounts for SASL/SCRAM (`name=password`).
     pub(crate) fn with_entrance(
         entrance: &Entrance,

@@ -1,5 +1,6 @@
 //! What the service says, and when it ends, where it cannot start.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
@@ -54,6 +55,49 @@ fn a_mechanism_that_is_not_built_in_is_said_at_once(
     let (said, took) = fails(world.spawn_with("a", &[&settings, mechanism].concat()));
     assert_says(&said, &[sentence, "SCRAM-SHA-512"]);
     assert!(took < SLACK, "{took:?}");
+}
+
+#[rstest]
+#[case::name_that_does_not_resolve("broker.invalid", None, "does not resolve")]
+#[case::port_where_nobody_listens("127.0.0.1", None, "cannot be connected to")]
+#[case::port_where_nobody_answers("127.0.0.1", Some(()), "no broker answers there")]
+fn an_advertised_listener_that_cannot_be_reached_is_named_in_time(
+    #[case] host: &str,
+    #[case] listens: Option<()>,
+    #[case] why: &str,
+) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let (port, other) = (free_port(), free_port());
+    // The system takes connections to it, and nobody reads from them.
+    let _listener = listens.map(|()| TcpListener::bind((host, other)).expect("the port is free"));
+    let advertised = format!("{host}:{other}");
+    let broker = Broker::advertising(port, &advertised);
+    let world = World::with(
+        Setup {
+            broker: Some(broker.address.clone()),
+            ..Setup::default()
+        }
+        .set("KAFKA__BROKERS", format!("127.0.0.1:{port}"))
+        .set("KAFKA__STARTUP_TIMEOUT", "10s"),
+    );
+    let named = format!("broker 1 advertises {advertised}: ");
+    let words = [named.as_str(), why, "advertised.listeners"];
+    let in_time = |took: Duration| assert!(PATIENCE <= took && took < 2 * PATIENCE, "{took:?}");
+
+    let (said, took) = fails(world.spawn("a"));
+    let last = said.lines().last().unwrap_or_default();
+    assert_says(last, &words);
+    assert_says(last, &["kafka.startup_timeout (10s)"]);
+    in_time(took);
+
+    let started = Instant::now();
+    let ran = command::run(&world, "topics plan", "");
+    assert_eq!(ran.code, 1);
+    assert_says(&ran.notes, &words);
+    in_time(started.elapsed());
+
+    let ran = command::run(&world, "check --timeout 5s", "");
+    assert_says(&ran.out, &words);
 }
 
 #[test]

@@ -98,6 +98,9 @@ impl<'a> Kafka<'a> {
         }
         let admin = match Admin::connect(self.connection.admin(), self.timeout).await {
             Ok(admin) => admin,
+            Err(AdminError::Astray(reach)) => {
+                return self.items.add_all(cluster::unreached_brokers(&reach)).await;
+            }
             Err(error) => {
                 let item = cluster::unreached("brokers", &error.to_string(), brokers);
                 return self.items.add(item).await;
@@ -117,9 +120,6 @@ impl<'a> Kafka<'a> {
     ) -> Result<(), Ended> {
         let reach = admin.reach_brokers(self.timeout).await?;
         self.items.add_all(cluster::unreached_brokers(&reach)).await;
-        if reach.is_none() {
-            return Ok(());
-        }
         let asked = Instant::now();
         let count = admin.brokers().await?;
         self.items
