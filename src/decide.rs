@@ -55,7 +55,7 @@ mod tests {
     fn request(kind: &str) -> OtpRequest {
         let body =
             format!(r#"{{"otp":{{"tenantId":"pb","mobileNumber":"9876543210","type":"{kind}"}}}}"#);
-        let submission = Submission::decode(Some(body.as_bytes())).expect("readable");
+        let submission = Submission::decode(body.as_bytes()).expect("readable");
         submission
             .validate(Some(&NumberRules::without_mdms("[0-9]{10}", &[])))
             .expect("valid")

@@ -34,6 +34,7 @@ pub mod service;
 pub mod standstill;
 pub mod store;
 pub mod telemetry;
+pub mod template;
 pub mod topics;
 pub mod topology;
 pub mod wire;

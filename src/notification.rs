@@ -126,7 +126,7 @@ mod tests {
         let body = format!(
             r#"{{"otp":{{"tenantId":"pb.amritsar","mobileNumber":"9876543210","type":"login","countryCode":"{country_code}"}}}}"#
         );
-        let submission = Submission::decode(Some(body.as_bytes())).expect("readable");
+        let submission = Submission::decode(body.as_bytes()).expect("readable");
         submission
             .validate(Some(&NumberRules::without_mdms(
                 "[0-9]{10}",

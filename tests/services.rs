@@ -201,7 +201,7 @@ async fn ask(handler: &OtpHandler, clock: &Clock) -> Outcome {
         r#"{{"otp": {{"mobileNumber": "{NUMBER}", "tenantId": "pb.amritsar", "type": "login",
                  "userType": "CITIZEN"}}}}"#
     );
-    let submission = Submission::decode(Some(body.as_bytes())).expect("a request");
+    let submission = Submission::decode(body.as_bytes()).expect("a request");
     let context = Context {
         deadline: clock.now().plus(Duration::from_secs(300)),
         correlation_id: None,

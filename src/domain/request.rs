@@ -24,6 +24,17 @@ pub struct Submission {
     pub(crate) user_type: Option<String>,
     pub(crate) country_code: Option<String>,
     pub(crate) locale: Option<Locale>,
+    /// What the body lacks altogether.
+    pub(crate) missing: Option<Missing>,
+}
+
+/// What an object lacks that is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// `otp`.
+    Otp,
+    /// Each of the fields in it.
+    Fields,
 }
 
 /// A request that may be acted on: every field was checked.
@@ -60,7 +71,7 @@ pub struct Locale(Box<str>);
 
 /// A value that cannot be read as a request. It says where, never what was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{} at line {line}, column {column}", code.as_str())]
+#[error("{} at line {line}, column {column}{}", code.as_str(), hint.map_or("", Hint::as_str))]
 pub struct DecodeError {
     /// The kind of fault.
     pub code: Code,
@@ -68,15 +79,85 @@ pub struct DecodeError {
     pub line: usize,
     /// The byte of that line, from 1; 0 at the end of a line before.
     pub column: usize,
+    /// What its producer probably did.
+    pub hint: Option<Hint>,
+}
+
+/// A known way of writing a request so that it cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// `"{\"otp\": …}"`.
+    JsonInText,
+    /// A byte 0 and the number of a schema before the value.
+    SchemaRegistry,
+    /// `{"schema": …, "payload": …}`.
+    Envelope,
+}
+
+impl Hint {
+    /// What `value` looks like.
+    pub(crate) fn of(value: &[u8]) -> Option<Self> {
+        let text = value.trim_ascii_start();
+        let members = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+        let begins = |name: &[u8]| members.is_some_and(|members| members.starts_with(name));
+        if value.first() == Some(&0) {
+            Some(Self::SchemaRegistry)
+        } else if text.starts_with(b"\"{") {
+            Some(Self::JsonInText)
+        } else if begins(b"\"schema\"") || begins(b"\"payload\"") || begins(b"\"specversion\"") {
+            Some(Self::Envelope)
+        } else {
+            None
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonInText => {
+                ": it is JSON inside a JSON string; publish the object itself, with a serializer for strings or bytes"
+            }
+            Self::SchemaRegistry => {
+                ": it begins with a byte 0, as a schema registry's serializers write it; publish plain JSON"
+            }
+            Self::Envelope => {
+                ": it is an envelope of Kafka Connect, Debezium or CloudEvents; publish the request alone (Connect: \
+                 value.converter.schemas.enable=false)"
+            }
+        }
+    }
 }
 
 impl Submission {
-    /// Reads the value of a record, or the body of an HTTP request.
+    /// Reads the body of an HTTP request.
     ///
     /// # Errors
     /// When there is nothing to read, it is not UTF-8, not JSON, or JSON of another shape.
-    pub fn decode(value: Option<&[u8]>) -> Result<Self, DecodeError> {
-        wire::read_submission(value.unwrap_or_default())
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        wire::read_submission(body)
+    }
+
+    /// Reads the value of a record. Its producer hears of no rejection, so an object that has nothing of a
+    /// request cannot be read either.
+    ///
+    /// # Errors
+    /// The same, and when the object has no `otp`, or that has none of a request's fields.
+    pub fn of_record(value: Option<&[u8]>) -> Result<Self, DecodeError> {
+        let value = value.unwrap_or_default();
+        let nothing = DecodeError {
+            code: Code::WrongShape,
+            line: 1,
+            column: 1,
+            hint: None,
+        };
+        wire::read_submission(value)
+            .and_then(|read| match read.missing {
+                Some(_) => Err(nothing),
+                None => Ok(read),
+            })
+            .map_err(|error| DecodeError {
+                hint: Hint::of(value),
+                ..error
+            })
     }
 
     /// The tenant as it was sent.
@@ -186,8 +267,11 @@ impl Submission {
             .check(mobile, self.country_code.as_deref(), check)
     }
 
-    /// The type; none where it is none of the three.
+    /// The type; none where it is none of the three, or there is no `otp` that would have one by default.
     pub(crate) fn request_type(&self) -> Option<RequestType> {
+        if self.missing == Some(Missing::Otp) {
+            return None;
+        }
         present(&self.kind).map_or(Some(RequestType::Register), RequestType::parse)
     }
 }
@@ -434,6 +518,7 @@ mod tests {
             user_type: stranger(),
             country_code: stranger(),
             locale: None,
+            missing: None,
         };
         assert!(!format!("{submission:?}").contains("98765"));
         submission.tenant = Some("pb".to_owned());

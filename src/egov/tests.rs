@@ -102,7 +102,7 @@ fn request() -> OtpRequest {
              "type": "login", "userType": "CITIZEN"}}}}"#
     );
     let rules = NumberRules::without_mdms("^[6-9][0-9]{9}$", &[]);
-    let submission = Submission::decode(Some(value.as_bytes())).unwrap();
+    let submission = Submission::decode(value.as_bytes()).unwrap();
     submission.validate(Some(&rules)).unwrap()
 }
 

@@ -201,7 +201,7 @@ impl Request {
             let headers = &mut record.headers;
             headers.retain(|header| !headers::is_of_a_newer_version(&header.name));
         }
-        let submission = Submission::decode(record.value.as_deref());
+        let submission = Submission::of_record(record.value.as_deref());
         let number = number_of(&submission, &record);
         let envelope = Envelope::read(&record, origin, now, reading, number);
         Self {
@@ -233,6 +233,7 @@ impl Request {
                 code: Code::UnreadableBatch,
                 line: 0,
                 column: 0,
+                hint: None,
             }),
             last_offset: Some(last_offset),
             ..Self::read(record, origin, now, reading)

@@ -96,7 +96,7 @@ impl<H: Handler> Flow<H> {
         body: Bytes,
         seat: Seat,
     ) -> Answer {
-        let Ok(submission) = Submission::decode(Some(&body)) else {
+        let Ok(submission) = Submission::decode(&body) else {
             return Answer::Unreadable;
         };
         let key = match head::idempotency_key(&headers) {

@@ -50,7 +50,7 @@ impl Letter {
     ///
     /// Why it cannot.
     pub fn submission(&self) -> Result<&Submission, DecodeError> {
-        let read = || Submission::decode(self.record.value.as_deref());
+        let read = || Submission::of_record(self.record.value.as_deref());
         self.submission
             .get_or_init(read)
             .as_ref()

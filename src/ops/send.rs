@@ -213,6 +213,7 @@ impl One<'_> {
             user_type: Some(self.args.user_type.clone()),
             country_code: code.map(|code| code.as_str().to_owned()),
             locale: self.args.locale.clone(),
+            missing: None,
         }
     }
 }

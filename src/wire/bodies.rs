@@ -171,9 +171,10 @@ mod tests {
             user_type: Some("CITIZEN".to_owned()),
             country_code: Some("+91".to_owned()),
             locale: crate::domain::request::Locale::parse("hi_IN"),
+            missing: None,
         };
         for submission in [submission, Submission::default()] {
-            let read = Submission::decode(Some(&request_body(&submission)));
+            let read = Submission::decode(&request_body(&submission));
             assert!(read == Ok(submission));
         }
     }

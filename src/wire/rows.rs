@@ -51,6 +51,7 @@ fn scalar(value: &RawValue) -> Result<Option<String>, DecodeError> {
             code: Code::WrongShape,
             line: 1,
             column: 1,
+            hint: None,
         }),
     }
 }

@@ -4,7 +4,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::domain::request::{DecodeError, Locale, Submission};
+use crate::domain::request::{DecodeError, Locale, Missing, Submission};
 use crate::outcome::Code;
 
 /// How much of each text is kept, in bytes. Every limit that a text is checked against is lower,
@@ -21,6 +21,7 @@ pub(crate) fn read_submission(value: &[u8]) -> Result<Submission, DecodeError> {
             code: Code::EmptyValue,
             line: 0,
             column: 0,
+            hint: None,
         });
     }
     let text =
@@ -38,6 +39,7 @@ pub(crate) fn read_submission(value: &[u8]) -> Result<Submission, DecodeError> {
     let Some(otp) = json::present(otp) else {
         return Ok(Submission {
             locale,
+            missing: Some(Missing::Otp),
             ..Submission::default()
         });
     };
@@ -57,6 +59,7 @@ pub(crate) fn read_submission(value: &[u8]) -> Result<Submission, DecodeError> {
             .map_err(|_| wrong_shape(value)),
         None => Ok(None),
     };
+    let nothing = fields.iter().all(Option::is_none);
     let [tenant, mobile, kind, user_type, country_code] = fields;
     Ok(Submission {
         tenant: field(tenant)?,
@@ -65,6 +68,7 @@ pub(crate) fn read_submission(value: &[u8]) -> Result<Submission, DecodeError> {
         user_type: field(user_type)?,
         country_code: field(country_code)?,
         locale,
+        missing: nothing.then_some(Missing::Fields),
     })
 }
 
@@ -86,6 +90,7 @@ pub(super) fn not_json(error: &serde_json::Error) -> DecodeError {
         code: Code::NotJson,
         line: error.line(),
         column: error.column(),
+        hint: None,
     }
 }
 
@@ -100,6 +105,7 @@ fn fault(code: Code, text: &[u8], at: usize) -> DecodeError {
         code,
         line,
         column: 1 + at - line_start,
+        hint: None,
     }
 }
 
@@ -116,6 +122,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::domain::request::Hint;
 
     const DOCUMENTED: &str = r#"{
   "RequestInfo": { "apiId": "Rainmaker", "ver": ".01", "ts": "", "action": "",
@@ -150,6 +157,7 @@ mod tests {
             user_type: Some("CITIZEN".to_owned()),
             country_code: Some("+91".to_owned()),
             locale: Locale::parse("en_IN"),
+            missing: None,
         };
         assert!(read(DOCUMENTED) == expected);
         assert!(read(&format!("\u{feff}{DOCUMENTED}")) == expected);
@@ -208,15 +216,45 @@ mod tests {
     }
 
     #[rstest]
-    #[case::absent("{}")]
-    #[case::null(r#"{"otp":null}"#)]
-    #[case::empty(r#"{"otp":{}}"#)]
+    #[case::absent("{}", Missing::Otp)]
+    #[case::null(r#"{"otp":null}"#, Missing::Otp)]
+    #[case::empty(r#"{"otp":{}}"#, Missing::Fields)]
     #[case::other_case(
-        r#"{"OTP":{"mobileNumber":"9876543210"},"otp":{"MobileNumber":"9876543210"}}"#
+        r#"{"OTP":{"mobileNumber":"9876543210"},"otp":{"MobileNumber":"9876543210"}}"#,
+        Missing::Fields
     )]
-    #[case::last_is_null(r#"{"otp":{"mobileNumber":"9876543210"},"otp":null}"#)]
-    fn a_body_without_otp_has_nothing_in_it(#[case] text: &str) {
-        assert!(read(text) == Submission::default());
+    #[case::last_is_null(r#"{"otp":{"mobileNumber":"9876543210"},"otp":null}"#, Missing::Otp)]
+    fn a_body_that_is_no_request_has_nothing_in_it(#[case] text: &str, #[case] missing: Missing) {
+        let nothing = Submission {
+            missing: Some(missing),
+            ..Submission::default()
+        };
+        assert!(read(text) == nothing);
+        let error = Submission::of_record(Some(text.as_bytes())).expect_err("nothing of a request");
+        assert_eq!((error.code, error.hint), (Code::WrongShape, None));
+    }
+
+    #[rstest]
+    #[case::null(r#"{"otp":{"tenantId":null}}"#)]
+    #[case::wrong(r#"{"otp":{"type":"signup"}}"#)]
+    fn a_record_with_one_field_is_a_request(#[case] text: &str) {
+        assert!(Submission::of_record(Some(text.as_bytes())).is_ok());
+    }
+
+    #[rstest]
+    #[case::text(br#" "{\"otp\":{\"tenantId\":\"pb\"}}""#, Some(Hint::JsonInText))]
+    #[case::registry(b"\0\0\0\0\x01{}", Some(Hint::SchemaRegistry))]
+    #[case::connect(
+        br#"{"schema":{"type":"string"},"payload":{"otp":{"tenantId":"pb"}}}"#,
+        Some(Hint::Envelope)
+    )]
+    #[case::debezium(br#"{ "payload":{"op":"c","after":{}}}"#, Some(Hint::Envelope))]
+    #[case::cloud_event(br#"{"specversion":"1.0","data":{}}"#, Some(Hint::Envelope))]
+    #[case::others(br#"{"user":{"userName":"a"}}"#, None)]
+    fn what_its_producer_did_is_said(#[case] value: &[u8], #[case] hint: Option<Hint>) {
+        let error = Submission::of_record(Some(value)).expect_err("no request");
+        assert_eq!(error.hint, hint);
+        assert_eq!(error.to_string().contains("; publish"), hint.is_some());
     }
 
     #[rstest]
@@ -254,7 +292,13 @@ mod tests {
         #[case] column: usize,
     ) {
         let error = error(value);
-        assert_eq!(error, DecodeError { code, line, column });
+        let expected = DecodeError {
+            code,
+            line,
+            column,
+            hint: None,
+        };
+        assert_eq!(error, expected);
         assert_eq!(
             error.to_string(),
             format!("{} at line {line}, column {column}", code.as_str())
@@ -263,7 +307,10 @@ mod tests {
 
     #[test]
     fn no_value_is_as_empty_as_an_empty_one() {
-        assert_eq!(Submission::decode(None), Submission::decode(Some(b"")));
+        assert_eq!(
+            Submission::of_record(None),
+            Submission::of_record(Some(b""))
+        );
     }
 
     #[rstest]

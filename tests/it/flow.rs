@@ -315,6 +315,18 @@ fn texts_are_in_the_locale_that_was_asked_for() {
         .egov
         .set_text(Text::new("mr_IN", "sms.login.otp.msg", odd));
     assert_eq!(message("odd", "9876510105", Some("mr_IN")), odd);
+    // Phones fill in what is in such a last line. A subject shows on locked screens.
+    let texts = [
+        ("sms.login.otp.msg", "OTP %1$s%n@example.org #%1$s"),
+        ("email.login.otp.sub", "%s"),
+    ];
+    for (code, text) in texts {
+        world.egov.set_text(Text::new("gu_IN", code, text));
+    }
+    let filled = message("numbered", "9876510107", Some("gu_IN"));
+    assert_eq!(filled, "OTP %s\n@example.org #%s");
+    let email = of_event(world.emails(), "numbered");
+    assert_eq!(email[0].json()["email"]["subject"], "%s");
     drop(process);
 
     // Without egov-localization the built-in texts serve.

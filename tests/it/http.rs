@@ -86,8 +86,9 @@ fn every_answer_of_the_contract_is_to_the_letter() {
 
     let invalid = |otp: &str| format!(r#"{{"RequestInfo":{{}},"otp":{otp}}}"#);
     let rows: &[(&str, String, &[Field])] = &[
-        ("no otp", "{}".to_owned(), &[TENANT, NUMBER]),
-        ("null", invalid("null"), &[TENANT, NUMBER]),
+        ("no otp", "{}".to_owned(), &[TENANT, NUMBER, TYPE]),
+        ("null", invalid("null"), &[TENANT, NUMBER, TYPE]),
+        ("empty", invalid("{}"), &[TENANT, NUMBER]),
         (
             "all at once",
             invalid(r#"{"type":"other"}"#),
@@ -421,7 +422,7 @@ fn a_uniform_answer_tells_nobody_who_is_registered_and_the_stream_decides() {
     assert_is(
         &invalid,
         400,
-        &error(400, "Invalid OTP request", &[TENANT, NUMBER]),
+        &error(400, "Invalid OTP request", &[TENANT, NUMBER, TYPE]),
     );
     let accepted = world.kafka.read(&world.topics.accepted);
     assert_eq!(accepted.len(), 2);

@@ -35,7 +35,7 @@ fn login(mobile: &str) -> Fingerprint {
     let body = format!(
         r#"{{"otp":{{"tenantId":"pb.amritsar","mobileNumber":"{mobile}","type":"login"}}}}"#
     );
-    Fingerprint::of(&Submission::decode(Some(body.as_bytes())).expect("a request"))
+    Fingerprint::of(&Submission::decode(body.as_bytes()).expect("a request"))
 }
 
 fn instance(store: Option<Store>, clock: &Clock) -> Idempotency {

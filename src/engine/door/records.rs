@@ -137,7 +137,7 @@ mod tests {
             event_id: "8f14e45f".into(),
             received: EpochMs(1_000),
             body: Bytes::from_static(BODY.as_bytes()),
-            submission: Submission::decode(Some(BODY.as_bytes())).expect("readable"),
+            submission: Submission::decode(BODY.as_bytes()).expect("readable"),
             context: Context {
                 deadline: EpochMs(301_000),
                 correlation_id: Some("c-1".into()),

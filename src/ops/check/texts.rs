@@ -1,11 +1,12 @@
-//! The texts of one tenant and locale: whether each has its place for the OTP, and what the network makes
-//! of it.
+//! The texts of one tenant and locale: whether each has its place for the OTP, and what Java, phones and the
+//! network make of it.
 
 use super::item::{Area, Item};
 use super::segments::Segments;
 use crate::domain::request::RequestType;
 use crate::domain::secret::Otp;
 use crate::messages::{MAX_SMS_LENGTH, TextCode, TextSet, compose, sms_code};
+use crate::template::{Piece, pieces};
 
 /// Citizens wait for the last one, and each is paid for.
 const MANY: usize = 3;
@@ -54,6 +55,10 @@ pub(super) fn judge(texts: &TextSet, whose: Whose<'_>) -> Vec<Item> {
             .filter(|code| !sms.contains(code))
             .map(|code| without_place(code, whose, Item::warning)),
     );
+    items.extend(TextCode::ALL.into_iter().filter_map(|code| {
+        let detail = odd(code, texts.found(code)?)?;
+        Some(Item::warning(Area::Texts, &item_name(code, whose), detail).fix(upsert(code, whose)))
+    }));
     let whole: Vec<String> = KINDS
         .iter()
         .filter_map(|kind| texts.sms(*kind, &otp()))
@@ -93,6 +98,44 @@ fn sms(texts: &TextSet, kind: RequestType, whose: Whose<'_>) -> Option<Item> {
         );
         Item::warning(Area::Texts, &name, detail).fix(upsert(code, whose))
     })
+}
+
+/// What the Java service would have failed at, or done otherwise, in a text.
+fn odd(code: TextCode, text: &str) -> Option<String> {
+    let (mut plain, mut places, mut strays) = (0, 0, 0);
+    for piece in pieces(text) {
+        match piece {
+            Piece::Place(place) => {
+                places += 1;
+                plain += usize::from(!place.numbered);
+            }
+            Piece::Stray => strays += 1,
+            Piece::Text(_) | Piece::Percent | Piece::NewLine => {}
+        }
+    }
+    if code.is_subject() {
+        let said =
+            "has a place for the OTP: a subject is sent as it is, since locked screens show it";
+        return (places > 0).then(|| said.to_owned());
+    }
+    if plain > 1 {
+        return Some(format!(
+            "has %s {plain} times: each is the OTP here, and the Java service fails at the second; write %1$s"
+        ));
+    }
+    (strays > 0).then(|| {
+        "has a percent sign that begins no place: it is sent as it is, and the Java service fails at it; write %%"
+            .to_owned()
+    })
+}
+
+/// Whether browsers and phones fill the OTP in by themselves: the last line is `@host #OTP`.
+fn fills_in(text: &str) -> bool {
+    let last = text.lines().next_back().unwrap_or_default();
+    let place = format!(" #{}", otp().expose());
+    last.strip_prefix('@')
+        .and_then(|rest| rest.split_once(&place))
+        .is_some_and(|(host, _)| !host.is_empty() && !host.contains(' '))
 }
 
 fn missing(code: TextCode, whose: Whose<'_>) -> Item {
@@ -136,11 +179,13 @@ fn lengths(texts: &[String]) -> String {
         return "no SMS".to_owned();
     };
     format!(
-        "{} SMS with a place for the OTP; the longest: {} segment(s), {}, {} places",
+        "{} SMS with a place for the OTP; the longest: {} segment(s), {}, {} places; \
+         phones can fill in {} of them (last line @host #%1$s)",
         texts.len(),
         longest.count,
         longest.alphabet.as_str(),
-        longest.length
+        longest.length,
+        texts.iter().filter(|text| fills_in(text)).count()
     )
 }
 
@@ -174,9 +219,12 @@ mod tests {
     #[rstest]
     #[case::no_place("sms.login.otp.msg", Some("Your OTP."), Verdict::Failure)]
     #[case::missing("sms.login.otp.msg", None, Verdict::Warning)]
-    #[case::too_long("sms.login.otp.msg", Some(&*"%s".repeat(600)), Verdict::Failure)]
+    #[case::too_long("sms.login.otp.msg", Some(&*("x".repeat(1_200) + "%s")), Verdict::Failure)]
     #[case::many_segments("sms.login.otp.msg", Some(&*("ह".repeat(202) + "%s")), Verdict::Warning)]
     #[case::email_without_place("email.login.otp.body", Some("Your OTP."), Verdict::Warning)]
+    #[case::twice("sms.login.otp.msg", Some("%s and %s"), Verdict::Warning)]
+    #[case::stray("email.login.otp.body", Some("%s, 5% off"), Verdict::Warning)]
+    #[case::in_a_subject("email.login.otp.sub", Some("%s is your OTP"), Verdict::Warning)]
     fn a_text_that_does_not_serve_is_named_with_its_fix(
         #[case] code: &str,
         #[case] text: Option<&str>,
@@ -193,8 +241,20 @@ mod tests {
     fn texts_that_serve_are_one_line() {
         let items = judged("sms.login.otp.msg", Some("आपका ओटीपी %s है।"));
         assert_eq!((items.len(), items[0].verdict), (1, Verdict::Ok));
-        let said = "3 SMS with a place for the OTP; the longest: 1 segment(s), UCS-2, 21 places";
+        let said = "3 SMS with a place for the OTP; the longest: 1 segment(s), UCS-2, 21 places; \
+                    phones can fill in 0 of them (last line @host #%1$s)";
         assert_eq!(items[0].detail, said);
+    }
+
+    #[rstest]
+    #[case::numbered_twice("OTP %1$s.\n@example.org #%1$s", 1)]
+    #[case::without_a_host("OTP %1$s.\n@ #%1$s", 0)]
+    #[case::not_the_last_line("@example.org #%1$s\nOTP", 0)]
+    fn texts_that_phones_fill_in_are_counted(#[case] text: &str, #[case] count: usize) {
+        let items = judged("sms.login.otp.msg", Some(text));
+        let said = format!("phones can fill in {count} of them");
+        assert_eq!(items.len(), 1, "{items:?}");
+        assert!(items[0].detail.contains(&said), "{items:?}");
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl Content {
                     user_type: user_type.or_else(|| Some(USER_TYPE.to_owned())),
                     country_code,
                     locale,
+                    missing: None,
                 };
                 judged(submission, event_id.as_deref(), rules)
             }
