@@ -160,26 +160,37 @@ pub(super) fn assign_again(core: &Core, consumer: &Consumer, partitions: &[Parti
         let Some(next) = core.lock().state.next_offset(partition) else {
             continue;
         };
-        unassign(consumer, partition);
-        // A list of its own: one that went through `resume` names the partition that was given up, and
-        // librdkafka ends the process by an assertion when its topic disappears later.
-        let mut list = TopicPartitionList::new();
-        let assigned = list
-            .add_partition_offset(&partition.topic, partition.number, Offset::Offset(next))
-            .and_then(|()| consumer.incremental_assign(&list));
-        match assigned {
-            Ok(()) => core.lock().state.assigned_again(partition),
-            Err(error) => {
-                tracing::warn!(
-                    topic = &*partition.topic,
-                    partition = partition.number,
-                    %error,
-                    "a partition could not be assigned again; starting it where it is committed"
-                );
-                start_again(core, consumer, partition.clone(), Ask::Committed);
-            }
+        if assign_at(core, consumer, partition, next) {
+            core.lock().state.assigned_again(partition);
         }
     }
+}
+
+/// Lets a partition go and assigns it at `offset`: librdkafka forgets what it had of it. Where that fails, it starts
+/// where it is committed. Whether it is assigned.
+pub(super) fn assign_at(
+    core: &Core,
+    consumer: &Consumer,
+    partition: &Partition,
+    offset: i64,
+) -> bool {
+    unassign(consumer, partition);
+    // A list of its own: one that went through `resume` names the partition that was given up, and
+    // librdkafka ends the process by an assertion when its topic disappears later.
+    let mut list = TopicPartitionList::new();
+    let assigned = list
+        .add_partition_offset(&partition.topic, partition.number, Offset::Offset(offset))
+        .and_then(|()| consumer.incremental_assign(&list));
+    if let Err(error) = &assigned {
+        tracing::warn!(
+            topic = &*partition.topic,
+            partition = partition.number,
+            %error,
+            "a partition could not be assigned again; starting it where it is committed"
+        );
+        start_again(core, consumer, partition.clone(), Ask::Committed);
+    }
+    assigned.is_ok()
 }
 
 /// Ends the partition's assignment, and begins the next one where the answer says.

@@ -2,15 +2,12 @@
 
 use std::time::Instant;
 
-use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Consumer, Intake, give_back};
+use super::Intake;
 use crate::engine::core::{Core, Shared};
 use crate::engine::out_of_range;
 use crate::engine::record::{Position, Request};
-use crate::engine::start::Ask;
 use crate::engine::state::Partition;
 use crate::engine::state::doubt::GoOn;
 use crate::engine::unreadable::inspect::Finding;
@@ -56,15 +53,8 @@ impl<H: Handler> Intake<H> {
         else {
             return;
         };
-        if let Err(error) = assign_at(&self.consumer, partition, at) {
-            tracing::warn!(
-                %error,
-                topic = &*partition.topic,
-                partition = partition.number,
-                "a partition could not be started again: starting it where it is committed"
-            );
-            let partition = partition.clone();
-            return out_of_range::start_again(core, &self.consumer, partition, Ask::Committed);
+        if !out_of_range::assign_at(core, &self.consumer, partition, at) {
+            return;
         }
         let Some(range) = unfinished else {
             return;
@@ -94,12 +84,4 @@ impl<H: Handler> Intake<H> {
             .admit(request, *epoch, now, core.clock.uptime());
         self.dispatcher.admitted(admission);
     }
-}
-
-/// Starts the partition again at an offset: the library forgets what it had of it.
-fn assign_at(consumer: &Consumer, partition: &Partition, at: i64) -> Result<(), KafkaError> {
-    give_back(consumer, std::slice::from_ref(partition))?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(at))?;
-    consumer.incremental_assign(&list)
 }
