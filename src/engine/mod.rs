@@ -87,6 +87,7 @@ mod start;
 pub mod state;
 pub mod supersede;
 pub mod tag;
+pub mod tail;
 mod transaction;
 pub mod trial;
 pub mod trouble;

@@ -12,6 +12,7 @@ use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::start::number;
 use super::state::Partition;
+use super::unreadable::step_over::{is_decode_error, step_over};
 use super::window::{self, PATIENCE, WindowError, assign, failed, partitions, reader_of_all};
 use crate::clock::EpochMs;
 
@@ -83,7 +84,7 @@ pub fn behind(connection: &Connection, topic: &str) -> Result<Behind, ProgressEr
             topic,
             starts.iter().map(|(partition, from)| (*partition, *from)),
         )?;
-        behind.oldest = oldest(&consumer, starts);
+        behind.oldest = oldest(&consumer, connection, topic, starts)?;
     }
     Ok(behind)
 }
@@ -159,9 +160,14 @@ fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<i32, i64>, KafkaError> 
     Ok(offsets)
 }
 
-/// The earliest time among the first records of these partitions.
-fn oldest(consumer: &BaseConsumer<Quiet>, mut open: BTreeMap<i32, i64>) -> Option<EpochMs> {
-    let deadline = Instant::now() + LOOK;
+/// The earliest time among the first readable records of these partitions.
+fn oldest(
+    consumer: &BaseConsumer<Quiet>,
+    connection: &Connection,
+    topic: &str,
+    mut open: BTreeMap<i32, i64>,
+) -> Result<Option<EpochMs>, WindowError> {
+    let mut deadline = Instant::now() + LOOK;
     let mut oldest: Option<EpochMs> = None;
     while !open.is_empty() && Instant::now() < deadline {
         match consumer.poll(Duration::from_millis(100)) {
@@ -173,8 +179,14 @@ fn oldest(consumer: &BaseConsumer<Quiet>, mut open: BTreeMap<i32, i64>) -> Optio
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
             }
+            Some(Err(error)) if is_decode_error(&error) => {
+                if step_over(connection, topic, &mut open, false) {
+                    assign(consumer, topic, open.iter().map(|(one, at)| (*one, *at)))?;
+                    deadline = Instant::now() + LOOK;
+                }
+            }
             Some(Err(_)) | None => {}
         }
     }
-    oldest
+    Ok(oldest)
 }

@@ -21,6 +21,7 @@ use super::window::Span;
 pub(crate) mod hold;
 pub(crate) mod inspect;
 pub(crate) mod reader;
+pub(crate) mod step_over;
 pub(crate) mod suspects;
 
 /// Fetches that must give the same error.

@@ -4,7 +4,6 @@
 //! aborted is not seen. Memory does not grow with the topic: one record is in hand at a time.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -17,8 +16,7 @@ use super::clients::{Connection, Quiet};
 use super::consumer::own;
 use super::record::Record;
 use super::start::number;
-use super::state::Partition;
-use super::unreadable;
+use super::unreadable::step_over::{is_decode_error, step_over};
 use crate::clock::EpochMs;
 
 /// One question to the cluster may take this long, and a partition may be silent for so long.
@@ -84,7 +82,7 @@ pub struct Window {
     topic: String,
     /// What is still to be read, by partition.
     open: BTreeMap<i32, Span>,
-    /// What cannot be decoded was said before.
+    /// What cannot be decoded is not said.
     is_quiet: bool,
 }
 
@@ -153,7 +151,7 @@ impl Window {
         })
     }
 
-    /// The same where an earlier look has said what cannot be decoded.
+    /// The same for a service, which has said otherwise what cannot be decoded, or looks again and again.
     #[must_use]
     pub fn quiet(self) -> Self {
         Self {
@@ -219,7 +217,7 @@ impl Window {
                     self.open.remove(&partition);
                 }
                 Some(Err(error)) if is_decode_error(&error) => {
-                    if self.pass_over()? {
+                    if self.step_over()? {
                         silent = Silence::begin();
                     }
                     silent.heard(&self.topic, error)?;
@@ -240,117 +238,19 @@ impl Window {
         }
     }
 
-    /// Something cannot be decoded; the error does not say of which partition. Whether it was found.
-    fn pass_over(&mut self) -> Result<bool, WindowError> {
-        let mut found = false;
-        let open: Vec<_> = self.open.iter().map(|(one, span)| (*one, *span)).collect();
-        for (number, span) in open {
-            let partition = Partition {
-                topic: self.topic.as_str().into(),
-                number,
-            };
-            // What is not proved is looked at again with the next error.
-            let proved = unreadable::range_at(&self.connection, partition.clone(), span.from);
-            if let Ok(Some(range)) = proved {
-                found = true;
-                self.say(&partition, range);
-                self.advance(number, range.until);
-            }
-        }
+    /// Goes on behind what cannot be decoded; whether there was something.
+    fn step_over(&mut self) -> Result<bool, WindowError> {
+        let open = self.open.iter();
+        let mut positions = open.map(|(one, span)| (*one, span.from)).collect();
+        let found = step_over(&self.connection, &self.topic, &mut positions, self.is_quiet);
         if found {
+            for (partition, next) in positions {
+                self.advance(partition, next);
+            }
             let starts = self.open.iter().map(|(one, span)| (*one, span.from));
             assign(&self.consumer, &self.topic, starts)?;
         }
         Ok(found)
-    }
-
-    fn say(&self, partition: &Partition, range: Span) {
-        if !self.is_quiet {
-            let (from, last) = (range.from, range.until - 1);
-            // Nobody may listen.
-            let _ = writeln!(
-                io::stderr(),
-                "user-otp: {partition} from offset {from} to {last} cannot be decoded, and is passed over"
-            );
-        }
-    }
-}
-
-fn is_decode_error(error: &KafkaError) -> bool {
-    let code = error.rdkafka_error_code();
-    code.is_some_and(|code| unreadable::reader::DECODING.contains(&code))
-}
-
-/// What a topic gets from now on.
-pub struct Tail {
-    consumer: BaseConsumer<Quiet>,
-    topic: String,
-}
-
-impl Tail {
-    /// Stands at the topic's ends: whatever is committed later will be seen. Blocks until Kafka has
-    /// answered.
-    ///
-    /// # Errors
-    ///
-    /// As [`Window::open`].
-    pub fn open(connection: &Connection, topic: &str) -> Result<Self, WindowError> {
-        let consumer = reader(connection, topic)?;
-        let ends = ends(&consumer, topic)?;
-        assign(&consumer, topic, ends.into_iter())?;
-        Ok(Self {
-            consumer,
-            topic: topic.to_owned(),
-        })
-    }
-
-    /// Stands at the first records of `since` or later, by record time. Blocks until Kafka has answered.
-    ///
-    /// # Errors
-    ///
-    /// As [`Window::open`].
-    pub fn since(
-        connection: &Connection,
-        topic: &str,
-        since: EpochMs,
-    ) -> Result<Self, WindowError> {
-        let consumer = reader(connection, topic)?;
-        let ends = ends(&consumer, topic)?;
-        let firsts = first_since(&consumer, topic, ends.keys(), since)?;
-        let starts = firsts.into_iter().map(|(partition, first)| {
-            let end = ends.get(&partition).copied().unwrap_or_default();
-            (partition, first.unwrap_or(end))
-        });
-        assign(&consumer, topic, starts)?;
-        Ok(Self {
-            consumer,
-            topic: topic.to_owned(),
-        })
-    }
-
-    /// The next record, waiting for it until `deadline`; none: there was none.
-    ///
-    /// # Errors
-    ///
-    /// When it may no longer be read.
-    pub fn next_until(&mut self, deadline: Instant) -> Result<Option<Record>, WindowError> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            match self.consumer.poll(left.min(Duration::from_millis(100))) {
-                Some(Ok(message)) => return Ok(Some(own(&message))),
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
-                Some(Err(error)) => match failed(&self.topic, &error) {
-                    // It may come back before the deadline.
-                    WindowError::Silent { .. } => {}
-                    error @ (WindowError::NoTopic(_)
-                    | WindowError::NoPartition { .. }
-                    | WindowError::Forbidden(_)) => return Err(error),
-                },
-            }
-        }
     }
 }
 
@@ -441,7 +341,10 @@ pub(super) fn consumer(
 }
 
 /// Where each partition ends.
-fn ends(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<BTreeMap<i32, i64>, WindowError> {
+pub(super) fn ends(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+) -> Result<BTreeMap<i32, i64>, WindowError> {
     let mut ends = BTreeMap::new();
     for partition in partitions(consumer, topic, &[])? {
         let (_, end) = consumer
@@ -485,7 +388,7 @@ pub(super) fn partitions(
 }
 
 /// The first offset of each partition with a record time of `since` or later; none: there is none.
-fn first_since<'a>(
+pub(super) fn first_since<'a>(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
     partitions: impl Iterator<Item = &'a i32>,

@@ -24,7 +24,7 @@ use crate::engine::headers;
 use crate::engine::output::Outgoing;
 use crate::engine::record::{Header, Record};
 use crate::engine::sender::Sender;
-use crate::engine::window::Tail;
+use crate::engine::tail::Tail;
 use crate::outcome::FinalOutcome;
 use crate::service;
 use crate::wire::{self, OutcomeSeen};

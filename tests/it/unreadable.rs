@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 
 use crate::broker::Broker;
-use crate::command::run;
-use crate::kafka::wait_for;
+use crate::command::{Ran, Running, run, start};
+use crate::kafka::{wait_for, wait_until};
 use crate::management::health;
+use crate::ops_jobs::letter;
 use crate::request::Request;
 use crate::world::{Setup, World};
 
@@ -196,6 +197,58 @@ fn commands_pass_over_an_unreadable_batch_and_say_so() {
     assert!(ran.notes.contains("cannot be decoded"), "{}", ran.notes);
 }
 
+/// A command that waits for one outcome, with an unreadable batch before it: what it said. Nothing serves until the
+/// command has published what it sends.
+#[track_caller]
+fn ran_with_an_unreadable_outcome(world: &World, sends: &str, command: Running) -> Ran {
+    let outcomes = &world.topics.outcomes;
+    wait_until("it is published", || !world.kafka.read(sends).is_empty());
+    world.unreadable_batch(outcomes, 0, 2);
+    let _process = world.start("a");
+    let ran = command.ended(world);
+    let said = format!("{outcomes} [0] from offset 0 to 1 cannot be decoded");
+    assert_eq!(ran.notes.matches(&said).count(), 1, "{}", ran.notes);
+    // The test's own reader stops at it, too.
+    world.kafka.delete_records(outcomes, 0, 2);
+    ran
+}
+
+#[test]
+fn send_sees_an_outcome_behind_an_unreadable_batch() {
+    let world = world();
+    world.keep_secret("9876500004");
+    world.kafka.create_topic(&world.topics.outcomes, 1, &[]);
+    let line = "send --tenant pb.amritsar --type login --mobile - --timeout 2m";
+    let command = start(&world, line, "9876500004\n");
+    let ran = ran_with_an_unreadable_outcome(&world, &world.topics.requests, command).well();
+    assert!(ran.out.starts_with("published"), "{ran:?}");
+}
+
+#[test]
+fn a_job_counts_outcomes_behind_an_unreadable_batch() {
+    let world = world();
+    for topic in [
+        &world.topics.jobs,
+        &world.topics.outcomes,
+        &world.topics.job_log,
+    ] {
+        world.kafka.create_topic(topic, 1, &[]);
+    }
+    let topic = &world.topics.dead_letters;
+    world.kafka.create_topic(topic, 1, &[]);
+    let dead_letter = letter("9876500005", "again", "requests-0-1");
+    world.kafka.publish(topic, &dead_letter);
+    world.unreadable_batch(&world.topics.job_log, 0, 1);
+    let line = "dlq redrive --yes --execute --reason outage --output json";
+    let command = start(&world, line, "");
+    let ran = ran_with_an_unreadable_outcome(&world, &world.topics.jobs, command).well();
+    // The plan, and the report.
+    assert_eq!(ran.json_lines()[1]["ended"]["published"], 1, "{ran:?}");
+    // The command reads the job log more than once.
+    let said = format!("{} [0] from offset 0 to 0", world.topics.job_log);
+    assert_eq!(ran.notes.matches(&said).count(), 1, "{}", ran.notes);
+}
+
 #[test]
 fn a_topic_of_our_own_is_held_until_an_operator_lets_it_go_on() {
     let world = world();
@@ -226,6 +279,12 @@ fn a_topic_of_our_own_is_held_until_an_operator_lets_it_go_on() {
     });
     world.assert_works("9876500003", "meanwhile");
     assert_eq!(world.dead_letters().len(), 0, "nothing is passed over");
+    let status = run(&world, "status --output json", "").well();
+    let seen: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
+    let topics = seen["topics"].as_array().expect("topics");
+    let accepted = topics.iter().find(|one| one["topic"] == topic.as_str());
+    let oldest = &accepted.expect("the topic")["oldestAt"];
+    assert!(oldest.is_string(), "the record behind the batch: {seen}");
 
     let command = |rest: &str| run(&world, &format!("topics skip-unreadable {rest}"), "");
     let here = format!("--topic {topic} --partition 0");

@@ -9,7 +9,7 @@ use super::{Worker, begin, file, not_there, stored};
 use crate::clock::{Clock, EpochMs};
 use crate::config::Config;
 use crate::engine::jobs::Steps;
-use crate::engine::window::Tail;
+use crate::engine::tail::Tail;
 use crate::ops::moment::rfc3339;
 use crate::ops::shown::{Lean, Output, harmless, table};
 use crate::ops::terminal::Terminal;

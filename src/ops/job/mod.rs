@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::clients::Connection;
 use crate::engine::jobs::Steps;
-use crate::engine::window::Tail;
+use crate::engine::tail::Tail;
 use crate::service;
 use crate::topics::Role;
 

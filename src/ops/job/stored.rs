@@ -425,13 +425,7 @@ impl Worker<'_> {
         };
         let left = left(ends, &position);
         let window = Window::open_within(&self.connection, about.topic, &bounds, &left)?;
-        Ok(Topic::new(
-            window.quiet(),
-            choice,
-            stamp,
-            about.read,
-            position,
-        ))
+        Ok(Topic::new(window, choice, stamp, about.read, position))
     }
 }
 

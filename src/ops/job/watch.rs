@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::engine::window::{Tail, WindowError};
+use crate::engine::tail::Tail;
+use crate::engine::window::WindowError;
 use crate::outcome::FinalOutcome;
 use crate::wire::OutcomeOrigin;
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::engine::sender::{SendError, Sender};
-use crate::engine::window::Tail;
+use crate::engine::tail::Tail;
 use crate::ops::Usage;
 use crate::ops::moment::in_short;
 use crate::ops::rows::{BadRow, Format, RowRequest, Rows, RowsError, RowsFault};
