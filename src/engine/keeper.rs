@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::consumer::Consumer;
 use super::core::{Core, Pending};
 use super::poison::News;
-use super::start::{self, Answer};
+use super::start::{self, Answer, Ask};
 use super::state::Partition;
 
 /// How often pending partitions are asked for again.
@@ -37,25 +37,9 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
         if ended {
             return;
         }
-        let pending: Vec<_> = core
-            .lock()
-            .pending
-            .iter()
-            .map(|(one, pending)| (one.clone(), *pending))
-            .collect();
-        // One by one: a single pending transaction holds back the answer for all that are asked with it.
-        for (partition, Pending { ask, question }) in pending {
-            if core.is_ending() {
-                return;
-            }
-            for (partition, answer) in
-                start::look_up(consumer, &[(partition, ask)], COMMITTED, || ENDS)
-            {
-                if answers.send((question, partition, answer)).is_err() {
-                    return;
-                }
-            }
-        }
+        ask_again(core, answers, |one| {
+            start::look_up(consumer, &[one], COMMITTED, || ENDS)
+        });
         say_what_is_flooded(core);
         if stable_read.elapsed() >= STABLE_EVERY && !core.is_ending() {
             stable_read = Instant::now();
@@ -78,6 +62,30 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
                 ),
                 Err(error) => tracing::debug!(%error, "the list of topics could not be read again"),
             }
+        }
+    }
+}
+
+/// Asks where pending partitions start, until the engine ends. One by one: a single pending transaction holds back
+/// the answer for all that are asked with it.
+fn ask_again(
+    core: &Core,
+    answers: &Sender<(u64, Partition, Answer)>,
+    mut look_up: impl FnMut((Partition, Ask)) -> Vec<(Partition, Answer)>,
+) {
+    let pending: Vec<_> = core
+        .lock()
+        .pending
+        .iter()
+        .map(|(one, pending)| (one.clone(), *pending))
+        .collect();
+    for (partition, Pending { ask, question }) in pending {
+        if core.is_ending() {
+            return;
+        }
+        for (partition, answer) in look_up((partition, ask)) {
+            // Nobody listens where the engine ends.
+            let _ = answers.send((question, partition, answer));
         }
     }
 }
@@ -119,4 +127,35 @@ fn last_stable(core: &Core, consumer: &Consumer) -> Result<HashMap<Partition, i6
         Some((partition, start::number(element.offset())?))
     });
     Ok(ends.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::supersede::tests::NOW;
+    use crate::engine::transaction::tests::settings;
+    use crate::known_topics::KnownTopics;
+    use crate::metrics::Metrics;
+
+    /// Each question may take long, and the end of the process waits for this thread.
+    #[test]
+    fn no_more_questions_are_asked_once_the_engine_ends() {
+        let (metrics, topics) = (Metrics::default(), KnownTopics::default());
+        let core = Core::new(settings(None), Clock::fixed(NOW), metrics, topics);
+        for number in 0..3 {
+            let topic = "requests".into();
+            core.lock().ask(Partition { topic, number }, Ask::Committed);
+        }
+        let (answer, _answers) = mpsc::channel();
+        let mut asked = 0;
+        ask_again(&core, &answer, |_| {
+            asked += 1;
+            core.stopping.cancel();
+            Vec::new()
+        });
+        assert_eq!(asked, 1);
+    }
 }

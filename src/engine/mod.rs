@@ -553,3 +553,6 @@ fn start_threads<H: Handler>(
         drain,
     })
 }
+
+#[cfg(test)]
+mod tests;

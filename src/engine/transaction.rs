@@ -31,7 +31,7 @@ use super::EngineError;
 use super::aside::Aside;
 use super::clients::TRANSACTION_TIMEOUT;
 use super::consumer::Consumer;
-use super::core::{Core, Shared};
+use super::core::Core;
 use super::output::{self, EXPIRED, Outgoing, Writer};
 use super::producer::{self, CALL, Offsets, Producers, Sending, Transactions, Written};
 use super::record::Door;
@@ -540,12 +540,26 @@ impl Committer {
             Err(_) => return,
         }
         if commit_called {
-            self.strike_out_committed(batch);
+            let core = &self.core;
+            let ask = |partitions: &[Partition]| {
+                let ask = || start::read_committed(&self.consumer, partitions, CALL);
+                core.vitals.watch(ask)
+            };
+            let pause = || {
+                core.wait_until(PAUSE, |_| core.failed.is_cancelled());
+            };
+            self.strike_out_committed(batch, ask, pause);
         }
         self.close_transaction();
     }
 
-    fn strike_out_committed(&self, batch: &mut Vec<Finished>) {
+    /// Strikes out what `ask` says was committed; asks again after a `pause`, until it is known of each partition.
+    fn strike_out_committed(
+        &self,
+        batch: &mut Vec<Finished>,
+        ask: impl Fn(&[Partition]) -> Vec<(Partition, Option<start::Commit>)>,
+        pause: impl Fn(),
+    ) {
         let mut partitions: Vec<Partition> = batch
             .iter()
             .map(|finished| finished.ticket().partition())
@@ -553,11 +567,7 @@ impl Committer {
         partitions.sort();
         partitions.dedup();
         while !partitions.is_empty() && !self.core.failed.is_cancelled() {
-            let answers = self
-                .core
-                .vitals
-                .watch(|| start::read_committed(&self.consumer, &partitions, CALL));
-            for (partition, commit) in answers {
+            for (partition, commit) in ask(&partitions) {
                 let Some(commit) = commit else { continue };
                 partitions.retain(|other| *other != partition);
                 let Found::Ours(tag) = commit.found() else {
@@ -587,8 +597,7 @@ impl Committer {
             partitions.retain(|partition| shared.state.next_offset(partition).is_some());
             drop(shared);
             if !partitions.is_empty() {
-                let failed = |_: &mut Shared| self.core.failed.is_cancelled();
-                self.core.wait_until(PAUSE, failed);
+                pause();
             }
         }
     }

@@ -6,6 +6,7 @@ use rdkafka::mocking::MockCluster;
 
 use super::*;
 use crate::clock::Clock;
+use crate::engine::offsets::Tracker;
 use crate::engine::supersede::tests::NOW;
 use crate::engine::transaction::tests::settings;
 use crate::known_topics::KnownTopics;
@@ -41,5 +42,20 @@ fn partitions_whose_assignment_fails_are_tried_again() {
     let mut pending: Vec<_> = shared.pending.keys().cloned().collect();
     pending.sort();
     assert_eq!(pending, [partition(0), partition(1)]);
+    assert_eq!(shared.state.partitions(), []);
+}
+
+#[test]
+fn a_pending_partition_of_an_unknown_topic_is_not_asked_for_again() {
+    let (metrics, topics) = (Metrics::default(), KnownTopics::default());
+    let core = Core::new(settings(None), Clock::fixed(NOW), metrics, topics);
+    let foreign = Partition {
+        topic: "foreign".into(),
+        number: 0,
+    };
+    core.lock().ask(foreign.clone(), Ask::Committed);
+    core.take_in(foreign, Tracker::foreign(0, 0));
+    let shared = core.lock();
+    assert_eq!(shared.pending.len(), 0);
     assert_eq!(shared.state.partitions(), []);
 }

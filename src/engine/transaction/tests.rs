@@ -1,6 +1,7 @@
 //! Requests that end together, whose topic takes nothing: from their result to their ends. No broker is
 //! asked.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -309,4 +310,26 @@ fn a_partition_whose_metadata_is_over_the_limit_holds_back_its_own_results_alone
     world.committer.leave_out(&mut batch, &mut commits);
     assert_eq!((batch.len(), commits), (0, vec![other]));
     assert_eq!(world.next_batch().len(), 1, "it is tried again");
+}
+
+/// Brokers may answer at once that a commit is still pending.
+#[test]
+fn committed_offsets_are_asked_for_again_after_a_pause() {
+    let mut lane = Lane::new();
+    lane.ask(SAME, LATE, None);
+    let group = lane.gather(AFTER);
+    let mut world = World::of(lane, None);
+    world.finish(group);
+    let mut batch = world.next_batch();
+    let steps = RefCell::new(Vec::new());
+    let ask = |partitions: &[Partition]| {
+        let mut steps = steps.borrow_mut();
+        steps.push("ask");
+        let commit = (steps.len() == 5).then(start::Commit::default);
+        vec![(partitions[0].clone(), commit)]
+    };
+    let pause = || steps.borrow_mut().push("pause");
+    world.committer.strike_out_committed(&mut batch, ask, pause);
+    assert_eq!(steps.into_inner(), ["ask", "pause", "ask", "pause", "ask"]);
+    assert_eq!(batch.len(), 1, "it was not committed");
 }
