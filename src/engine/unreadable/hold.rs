@@ -128,6 +128,10 @@ mod tests {
             object.keys().cloned().collect()
         };
         assert_eq!(names(&schema["properties"]), names(&written));
+        let sample = include_str!("../../../topics/samples/skip-unreadable.json");
+        let sample: Value = serde_json::from_str(sample).expect("JSON");
+        let read: Result<Approval, _> = serde_json::from_value(sample["value"].clone());
+        assert_eq!(read.expect("an approval").audit, Kind::SkipUnreadable);
     }
 
     #[test]
