@@ -350,7 +350,7 @@ impl Core {
             ErrorClass::OutOfRange => self.out_of_range.heard(),
             ErrorClass::PollExceeded => {
                 tracing::warn!(
-                    "the group gave our partitions away: no poll for max.poll.interval.ms"
+                    "the group gave our partitions away: no poll for max.poll.interval.ms; if it comes again, give this instance more CPU"
                 );
             }
             ErrorClass::Unreachable => self.reachability.lost(reason),

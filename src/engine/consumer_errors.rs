@@ -185,6 +185,27 @@ pub(crate) struct ConsumerError {
     pub(crate) heard: Instant,
 }
 
+impl ConsumerError {
+    /// What it is, and what an operator does about it.
+    pub(crate) fn advice(&self) -> String {
+        let action = match classify(self.code) {
+            ErrorClass::Refused => {
+                "run `user-otp check`, which names the permission, the password or the certificate"
+            }
+            ErrorClass::Unreachable => "check kafka.brokers, and that its brokers are up",
+            ErrorClass::Undecodable => {
+                "find the producer of that batch, and check the brokers' disks"
+            }
+            ErrorClass::Fatal => "restart this instance",
+            ErrorClass::Passing
+            | ErrorClass::OutOfRange
+            | ErrorClass::PollExceeded
+            | ErrorClass::Unclassified => "run `user-otp check`, and look at the brokers' logs",
+        };
+        format!("{self}; {action}")
+    }
+}
+
 impl std::fmt::Display for ConsumerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.reason.is_empty() {

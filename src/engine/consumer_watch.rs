@@ -119,22 +119,23 @@ impl ConsumerWatch {
         stalls.sort_by(|one, other| one.text.cmp(&other.text));
         let errors = self.errors.standing().iter().map(|error| Trouble {
             kind: TroubleKind::Error,
-            text: error.to_string(),
+            text: error.advice(),
         });
         let lasting = self.lasting.too_long().map(|condition| Trouble {
             kind: condition.kind(),
-            text: condition.to_string(),
+            text: condition.advice(),
         });
         stalls.into_iter().chain(errors).chain(lasting).collect()
     }
 
     fn describe(&self, stall: &Stall) -> String {
-        let why = self.why(stall).map(|error| format!(": {error}"));
+        let why = match self.why(stall) {
+            Some(error) => format!(": {}", error.advice()),
+            None => "; look at the log of its leader".to_owned(),
+        };
         format!(
-            "{} makes no progress at offset {}{}",
-            stall.partition,
-            stall.offset,
-            why.unwrap_or_default()
+            "{} makes no progress at offset {}{why}",
+            stall.partition, stall.offset
         )
     }
 
@@ -159,7 +160,7 @@ impl ConsumerWatch {
         let now = Instant::now();
         for change in self.lasting.look(conditions, now) {
             match change {
-                LastingChange::TooLong(condition) => tracing::warn!("{condition}"),
+                LastingChange::TooLong(condition) => tracing::warn!("{}", condition.advice()),
                 LastingChange::Over(condition) => tracing::info!("over: {condition}"),
             }
         }

@@ -31,15 +31,25 @@ impl Condition {
             Self::OpenTransaction(..) => TroubleKind::OpenTransaction,
         }
     }
+
+    /// What it is, and what an operator does about it.
+    pub(crate) fn advice(&self) -> String {
+        let action = match self {
+            Self::MissingTopic(_) => "create it, or grant Read and Describe on it",
+            Self::Pending(_) => "look at the log of the broker that coordinates the group",
+            Self::Held(_) => {
+                "look for another health check that is not UP; if there is none, restart this instance"
+            }
+            Self::OpenTransaction(..) => "abort it with kafka-transactions.sh",
+        };
+        format!("{self}; {action}")
+    }
 }
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MissingTopic(topic) => write!(
-                f,
-                "{topic} is missing or may not be read: nothing is read from it"
-            ),
+            Self::MissingTopic(topic) => write!(f, "{topic} is missing or may not be read"),
             Self::Pending(partition) => write!(
                 f,
                 "{partition} is not read: its committed offset is not known"
@@ -137,6 +147,15 @@ mod tests {
         assert_eq!(lasting.look(Vec::new(), at(91)), over);
         assert_eq!(lasting.look(present(), at(92)), [], "it begins again");
         assert_eq!(lasting.look(present(), at(151)), []);
+    }
+
+    #[test]
+    fn an_operator_is_told_what_to_do() {
+        let missing = Condition::MissingTopic("requests".into());
+        assert_eq!(
+            missing.advice(),
+            "requests is missing or may not be read; create it, or grant Read and Describe on it"
+        );
     }
 
     #[test]

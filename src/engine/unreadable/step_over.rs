@@ -52,6 +52,6 @@ fn say(topic: &str, partition: i32, range: Span) {
     // Nobody may listen.
     let _ = writeln!(
         io::stderr(),
-        "user-otp: {topic} [{partition}] from offset {from} to {last} cannot be decoded, and is passed over"
+        "user-otp: {topic}-{partition} from offset {from} to {last} cannot be decoded, and is passed over"
     );
 }
