@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::Stopped;
 use super::clients::{Connection, Quiet};
 use super::consumer::own;
-use super::record::Record;
+use super::record::{Position, Record};
 use super::start::number;
 use super::unreadable::step_over::{is_decode_error, step_over};
 use crate::clock::EpochMs;
@@ -84,6 +84,8 @@ pub struct Window {
     open: BTreeMap<i32, Span>,
     /// What cannot be decoded is not said.
     is_quiet: bool,
+    /// Where the last range ends that could not be decoded, by partition.
+    passed_over: BTreeMap<i32, i64>,
 }
 
 impl Window {
@@ -148,6 +150,7 @@ impl Window {
             topic: topic.to_owned(),
             open,
             is_quiet: false,
+            passed_over: BTreeMap::new(),
         })
     }
 
@@ -229,6 +232,13 @@ impl Window {
         Ok(None)
     }
 
+    /// Whether records behind `position` could not be decoded, as far as was read.
+    #[must_use]
+    pub fn passed_over_behind(&self, position: &Position) -> bool {
+        let end = self.passed_over.get(&position.partition);
+        end.is_some_and(|end| *end > position.offset)
+    }
+
     fn advance(&mut self, partition: i32, next: i64) {
         if let Some(span) = self.open.get_mut(&partition) {
             span.from = span.from.max(next);
@@ -245,6 +255,13 @@ impl Window {
         let found = step_over(&self.connection, &self.topic, &mut positions, self.is_quiet);
         if found {
             for (partition, next) in positions {
+                if self
+                    .open
+                    .get(&partition)
+                    .is_some_and(|span| span.from < next)
+                {
+                    self.passed_over.insert(partition, next);
+                }
                 self.advance(partition, next);
             }
             let starts = self.open.iter().map(|(one, span)| (*one, span.from));

@@ -230,7 +230,7 @@ fn nothing_is_sent_while_the_service_that_failed_still_does(
     assert_eq!(world.sms().len(), 1);
 }
 
-fn interrupted(world: &World, running: Running) -> Ran {
+pub(crate) fn interrupted(world: &World, running: Running) -> Ran {
     wait_until("it is under way", || !world.sms().is_empty());
     running.signal(Signal::SIGINT);
     running.ended(world)

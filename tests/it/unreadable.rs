@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::command::{Ran, Running, run, start};
 use crate::kafka::{wait_for, wait_until};
 use crate::management::health;
-use crate::ops_jobs::letter;
+use crate::ops_jobs::{id_in, interrupted, letter};
 use crate::request::Request;
 use crate::world::{Setup, World};
 
@@ -206,7 +206,7 @@ fn ran_with_an_unreadable_outcome(world: &World, sends: &str, command: Running) 
     world.unreadable_batch(outcomes, 0, 2);
     let _process = world.start("a");
     let ran = command.ended(world);
-    let said = format!("{outcomes} [0] from offset 0 to 1 cannot be decoded");
+    let said = format!("{outcomes}-0 from offset 0 to 1 cannot be decoded");
     assert_eq!(ran.notes.matches(&said).count(), 1, "{}", ran.notes);
     // The test's own reader stops at it, too.
     world.kafka.delete_records(outcomes, 0, 2);
@@ -245,8 +245,41 @@ fn a_job_counts_outcomes_behind_an_unreadable_batch() {
     // The plan, and the report.
     assert_eq!(ran.json_lines()[1]["ended"]["published"], 1, "{ran:?}");
     // The command reads the job log more than once.
-    let said = format!("{} [0] from offset 0 to 0", world.topics.job_log);
+    let said = format!("{}-0 from offset 0 to 0", world.topics.job_log);
     assert_eq!(ran.notes.matches(&said).count(), 1, "{}", ran.notes);
+}
+
+#[test]
+fn a_job_whose_last_word_may_be_unreadable_is_not_resumed_and_can_be_cancelled() {
+    let world = world();
+    world.kafka.create_topic(&world.topics.job_log, 1, &[]);
+    world.kafka.create_topic(&world.topics.dead_letters, 1, &[]);
+    let _process = world.start("a");
+    for number in 0..200 {
+        let dead_letter = letter(
+            &format!("98765{number:05}"),
+            &format!("d-{number}"),
+            &format!("requests-0-{number}"),
+        );
+        world
+            .kafka
+            .publish(&world.topics.dead_letters, &dead_letter);
+    }
+    let line = "dlq redrive --yes --execute --reason outage --rate 20";
+    let paused = interrupted(&world, start(&world, line, ""));
+    let id = id_in(&paused);
+    world.unreadable_batch(&world.topics.job_log, 0, 1);
+    let resumed = run(&world, &format!("job resume {id}"), "");
+    assert_eq!(resumed.code, 1, "{resumed:?}");
+    assert!(
+        resumed.notes.contains(&format!("user-otp job cancel {id}")),
+        "{resumed:?}"
+    );
+    run(&world, &format!("job cancel {id}"), "").well();
+    let line = "dlq redrive --yes --execute --reason rest --rate 0";
+    run(&world, line, "").well();
+    let outcomes = world.wait_for_outcomes(200);
+    assert_eq!(outcomes.len(), 200, "one each");
 }
 
 #[test]

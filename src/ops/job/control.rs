@@ -105,18 +105,28 @@ impl Worker<'_> {
         job: &JobRecord,
         terminal: &Terminal<'_>,
     ) -> anyhow::Result<(Steps, JobRecord, Tail)> {
-        let steps = self.take(job)?;
-        // Whoever had it cannot write any more: this is its last word.
-        let jobs = Jobs::read(self.config, &self.connection)?;
-        let last = jobs.get(&job.job).unwrap_or(job).clone();
-        still_open(&last, terminal.now)?;
+        let (steps, last, jobs) = self.take_over(job, terminal)?;
+        jobs.check_last_word(&job.job)?;
         let begun = EpochMs(last.started_at_ms).minus(std::time::Duration::from_secs(600));
         let tail = Tail::since(&self.connection, &self.config.topics.outcomes, begun)?;
         Ok((steps, last, tail))
     }
 
+    fn take_over(
+        &self,
+        job: &JobRecord,
+        terminal: &Terminal<'_>,
+    ) -> anyhow::Result<(Steps, JobRecord, Jobs)> {
+        let steps = self.take(job)?;
+        // Whoever had it cannot write any more: this is its last word.
+        let jobs = Jobs::read(self.config, &self.connection)?;
+        let last = jobs.get(&job.job).unwrap_or(job).clone();
+        still_open(&last, terminal.now)?;
+        Ok((steps, last, jobs))
+    }
+
     fn cancel(&self, job: &JobRecord, terminal: &mut Terminal<'_>) -> anyhow::Result<i32> {
-        let (mut steps, last, _) = self.take_up(job, terminal)?;
+        let (mut steps, last, _) = self.take_over(job, terminal)?;
         let cancelled = JobRecord {
             state: State::Cancelled,
             by: terminal.operator.clone(),

@@ -210,6 +210,7 @@ impl<F: Feed> Copy<'_, F> {
 
     fn written(&self) -> anyhow::Result<Option<u64>> {
         let jobs = Jobs::read(self.config, self.connection)?;
+        jobs.check_last_word(&self.record.job)?;
         Ok(jobs.get(&self.record.job).map(|job| job.sequence))
     }
 

@@ -1,10 +1,10 @@
 //! What a job leaves on the job log: its progress, in the same transaction as what it sends. Its last
 //! record is its audit, and is kept for a year.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::EpochMs;
@@ -167,7 +167,11 @@ impl JobRecord {
 
 /// Every job's last record.
 #[derive(Debug, Default)]
-pub(super) struct Jobs(BTreeMap<String, JobRecord>);
+pub(super) struct Jobs {
+    last: BTreeMap<String, JobRecord>,
+    /// Those behind whose last record there are some that cannot be decoded.
+    in_doubt: BTreeSet<String>,
+}
 
 impl Jobs {
     /// Reads the job log to its end, as it is when everything on it is decided. Blocks.
@@ -180,26 +184,46 @@ impl Jobs {
         let told = || "the job log says what has been sent; without it nothing is sent";
         wait_decided(connection, topic).with_context(told)?;
         let mut window = Window::open(connection, topic, &Bounds::default()).with_context(told)?;
-        let mut jobs = Self::default();
+        let (mut jobs, mut places) = (Self::default(), BTreeMap::new());
         while let Some(record) = window.next_record().with_context(told)? {
             if let Some(job) = JobRecord::parse(&record) {
+                places.insert(job.job.clone(), record.position);
                 jobs.note(job);
             }
         }
+        let places = places.into_iter();
+        let in_doubt = places.filter(|(_, place)| window.passed_over_behind(place));
+        jobs.in_doubt = in_doubt.map(|(job, _)| job).collect();
         Ok(jobs)
     }
 
+    /// Whether the last record of a job that can be read is its last one.
+    ///
+    /// # Errors
+    ///
+    /// When there are records behind it that cannot be decoded.
+    pub(super) fn check_last_word(&self, id: &str) -> anyhow::Result<()> {
+        if self.in_doubt.contains(id) {
+            bail!(
+                "the job log has records behind those of job {id} that cannot be decoded: what it has sent may be among them, \
+                 and would be sent again; cancel it (`user-otp job cancel {id}`) and begin a new one, which leaves out what was \
+                 published"
+            );
+        }
+        Ok(())
+    }
+
     fn note(&mut self, job: JobRecord) {
-        let last = self.0.get(&job.job);
+        let last = self.last.get(&job.job);
         if last.is_none_or(|last| last.sequence <= job.sequence) {
-            self.0.insert(job.job.clone(), job);
+            self.last.insert(job.job.clone(), job);
         }
     }
 
     /// The job with this id.
     #[must_use]
     pub(super) fn get(&self, id: &str) -> Option<&JobRecord> {
-        self.0.get(id)
+        self.last.get(id)
     }
 
     /// An id that no job has: this one, or this one with the next number.
@@ -216,14 +240,14 @@ impl Jobs {
     /// The one of this source that is not done.
     #[must_use]
     pub(super) fn open_on(&self, source: &str) -> Option<&JobRecord> {
-        let mut open = self.0.values().filter(|job| job.state.is_open());
+        let mut open = self.last.values().filter(|job| job.state.is_open());
         open.find(|job| job.source == source)
     }
 
     /// All, the latest first.
     #[must_use]
     pub(super) fn latest_first(&self) -> Vec<&JobRecord> {
-        let mut all: Vec<_> = self.0.values().collect();
+        let mut all: Vec<_> = self.last.values().collect();
         all.sort_by_key(|job| std::cmp::Reverse((job.started_at_ms, &job.job)));
         all
     }
