@@ -5,6 +5,7 @@
 //! the reason was, its records are read when it is over.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -28,6 +29,9 @@ const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(10), Duration::fr
 /// A committed offset may be pending for this long: twice a transaction's longest time, which a dead owner's
 /// takes, and the ten seconds after which brokers look for it.
 const PENDING_BOUND: Duration = Duration::from_secs(70);
+
+/// Brokers may leave open for this long where partitions end: longer than a fail-over takes.
+const ENDS_BOUND: Duration = Duration::from_secs(30);
 
 /// After its requests' longest life a partition may be held for this long: their results are committed then.
 const HELD_MARGIN: Duration = Duration::from_secs(60);
@@ -290,7 +294,11 @@ fn conditions(core: &Core, partitions: &[PartitionProgress]) -> Vec<(Condition, 
         is_open.then(|| Condition::OpenTransaction(one.partition.clone(), stable))
     });
     let open = open.map(|condition| (condition, settings.longest_transaction));
+    // Outside of the group nothing is read, which is said already.
+    let ends = core.ends_unknown.load(Ordering::Relaxed) && core.vitals.has_joined();
+    let ends = ends.then_some((Condition::EndsUnknown, ENDS_BOUND));
     missing
+        .chain(ends)
         .chain(pending.map(|condition| (condition, PENDING_BOUND)))
         .chain(held)
         .chain(open)

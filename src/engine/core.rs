@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) vitals: Arc<Vitals>,
     /// The last stable offsets of our partitions, as last read.
     pub(crate) ends: Mutex<HashMap<Partition, i64>>,
+    /// Whether the brokers did not say all of them when they were last asked.
+    pub(crate) ends_unknown: AtomicBool,
     /// What of the input cannot be read.
     pub(crate) inputs: Mutex<Inputs>,
     /// Where the library could not decode a batch.
@@ -95,6 +97,7 @@ impl Core {
             topics,
             vitals: Arc::default(),
             ends: Mutex::default(),
+            ends_unknown: AtomicBool::new(false),
             inputs: Mutex::new(inputs),
             suspects: Mutex::default(),
             unreadable: Mutex::default(),
@@ -126,6 +129,9 @@ impl Core {
     pub(crate) fn note_ends(&self, read: HashMap<Partition, i64>) {
         let mut ends = self.ends.lock();
         let mut shared = self.lock();
+        let mut all = shared.state.partitions().into_iter();
+        let unknown = all.any(|partition| !read.contains_key(&partition));
+        self.ends_unknown.store(unknown, Ordering::Relaxed);
         ends.retain(|partition, _| shared.state.next_offset(partition).is_some());
         ends.extend(read);
         shared.state.note_ends(&ends, self.clock.now());

@@ -1,13 +1,15 @@
 //! The keeper thread: slow questions to the cluster that must not hold up the poll loop.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::clients::Quiet;
 use super::consumer::Consumer;
 use super::core::{Core, Pending};
 use super::poison::News;
@@ -30,7 +32,15 @@ const COMMITTED: Duration = Duration::from_millis(300);
 /// the fetch's own wait (`fetch.wait.max.ms`, half a second) goes first.
 const ENDS: Duration = Duration::from_millis(1500);
 
-pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Partition, Answer)>) {
+/// Asks until the engine ends. The ends and the list of topics are asked for by `reader`, on connections of its own:
+/// those of the consumer are silent while a quota or a fetch under way holds them back, and a partition that stalls is
+/// known by its end.
+pub(crate) fn run(
+    core: &Core,
+    consumer: &Consumer,
+    reader: &BaseConsumer<Quiet>,
+    answers: &Sender<(u64, Partition, Answer)>,
+) {
     let (mut topics_read, mut stable_read) = (Instant::now(), Instant::now());
     loop {
         let ended = core.wait_until(ASK_AGAIN, |_| core.is_ending());
@@ -41,19 +51,24 @@ pub(crate) fn run(core: &Core, consumer: &Consumer, answers: &Sender<(u64, Parti
             start::look_up(consumer, &[one], COMMITTED, || ENDS)
         });
         say_what_is_flooded(core);
+        // What the library reports would pile up. It has no partitions, so no record comes.
+        drop(reader.poll(Duration::ZERO));
         if stable_read.elapsed() >= STABLE_EVERY && !core.is_ending() {
             stable_read = Instant::now();
-            match last_stable(core, consumer) {
+            match last_stable(core, reader) {
                 Ok(ends) => {
                     tracing::debug!(partitions = ends.len(), "last stable offsets read");
                     core.note_ends(ends);
                 }
-                Err(error) => tracing::debug!(%error, "the lag is not known now"),
+                Err(error) => {
+                    tracing::debug!(%error, "the lag is not known now");
+                    core.ends_unknown.store(true, Ordering::Relaxed);
+                }
             }
         }
         if topics_read.elapsed() >= TOPICS_EVERY && !core.is_ending() {
             topics_read = Instant::now();
-            match consumer.fetch_metadata(None, ENDS) {
+            match reader.fetch_metadata(None, ENDS) {
                 Ok(metadata) => core.topics.set(
                     metadata
                         .topics()
@@ -111,7 +126,10 @@ fn say_what_is_flooded(core: &Core) {
 
 /// The last stable offsets of our partitions: what a `read_committed` consumer, as ours is, gets for
 /// the time "latest". One request a broker, for all of its partitions.
-fn last_stable(core: &Core, consumer: &Consumer) -> Result<HashMap<Partition, i64>, KafkaError> {
+fn last_stable(
+    core: &Core,
+    reader: &BaseConsumer<Quiet>,
+) -> Result<HashMap<Partition, i64>, KafkaError> {
     let partitions = core.lock().state.partitions();
     if partitions.is_empty() {
         return Ok(HashMap::new());
@@ -120,7 +138,7 @@ fn last_stable(core: &Core, consumer: &Consumer) -> Result<HashMap<Partition, i6
     for partition in &partitions {
         asked.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
     }
-    let found = consumer.offsets_for_times(asked, ENDS)?;
+    let found = reader.offsets_for_times(asked, ENDS)?;
     let ends = partitions.into_iter().filter_map(|partition| {
         let element = found.find_partition(&partition.topic, partition.number)?;
         element.error().ok()?;

@@ -19,6 +19,8 @@ pub(crate) enum Condition {
     Held(Partition),
     /// A transaction is open on a partition, and nothing is read beyond its first offset.
     OpenTransaction(Partition, i64),
+    /// The brokers do not say where all partitions end: a partition that stalls would not be seen.
+    EndsUnknown,
 }
 
 impl Condition {
@@ -29,6 +31,7 @@ impl Condition {
             Self::Pending(_) => TroubleKind::Pending,
             Self::Held(_) => TroubleKind::Held,
             Self::OpenTransaction(..) => TroubleKind::OpenTransaction,
+            Self::EndsUnknown => TroubleKind::EndsUnknown,
         }
     }
 
@@ -41,6 +44,7 @@ impl Condition {
                 "look for another health check that is not UP; if there is none, restart this instance"
             }
             Self::OpenTransaction(..) => "abort it with kafka-transactions.sh",
+            Self::EndsUnknown => "run `user-otp check`, which names the broker or the permission",
         };
         format!("{self}; {action}")
     }
@@ -60,6 +64,9 @@ impl fmt::Display for Condition {
             Self::OpenTransaction(partition, offset) => write!(
                 f,
                 "{partition} is not read beyond offset {offset}: a producer has a transaction open there"
+            ),
+            Self::EndsUnknown => f.write_str(
+                "how many records wait is not known: brokers do not say where partitions end",
             ),
         }
     }

@@ -29,12 +29,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::clients::Connection;
+use self::clients::{Connection, Quiet};
 use self::consumer::{Callbacks, Consumer, Intake};
 use self::core::Core;
 use self::dispatch::Dispatcher;
@@ -511,6 +511,12 @@ fn start_threads<H: Handler>(
     dispatcher: Arc<Dispatcher<H>>,
     committer: Committer,
 ) -> Result<Threads, EngineError> {
+    let reader: BaseConsumer<Quiet> = core
+        .settings
+        .connection
+        .reader()
+        .create_with_context(Quiet)
+        .map_err(|error| EngineError::Client(Stopped::from(&error)))?;
     let (answer, answers) = mpsc::channel();
     let (drain, drain_for) = mpsc::channel();
     let (found, findings) = mpsc::channel();
@@ -539,7 +545,7 @@ fn start_threads<H: Handler>(
     let watched = sentinel("keeper");
     let consumer = Arc::clone(consumer);
     let keeper = spawn("keeper").spawn(move || {
-        keeper::run(&watched.core, &consumer, &answer);
+        keeper::run(&watched.core, &consumer, &reader, &answer);
     });
     let watched = sentinel("inspector");
     // Nobody waits for its end: it holds nothing that another thread needs.

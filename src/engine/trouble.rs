@@ -24,6 +24,8 @@ pub enum TroubleKind {
     Held,
     /// A foreign transaction is open for too long.
     OpenTransaction,
+    /// Brokers do not say for too long where partitions end.
+    EndsUnknown,
 }
 
 impl TroubleKind {
@@ -35,6 +37,7 @@ impl TroubleKind {
         Self::Pending,
         Self::Held,
         Self::OpenTransaction,
+        Self::EndsUnknown,
     ];
 
     /// As metrics have it.
@@ -47,6 +50,7 @@ impl TroubleKind {
             Self::Pending => "pending",
             Self::Held => "held",
             Self::OpenTransaction => "open-transaction",
+            Self::EndsUnknown => "ends-unknown",
         }
     }
 }
