@@ -189,6 +189,7 @@ impl Connection {
     }
 
     fn pass_answers(&self) -> std::io::Result<()> {
+        let mut is_silent = false;
         loop {
             let frame = read_frame(&self.broker)?;
             let correlation = answer_id(&frame);
@@ -222,9 +223,10 @@ impl Connection {
             self.shared.changed.notify_all();
             match waiting {
                 Some((_, Fate::CutsTheConnection)) => return Ok(()),
-                Some((_, Fate::Passes)) => write(&self.client, &frame)?,
+                Some((_, Fate::IsDropped)) => is_silent = true,
+                Some((_, Fate::Passes)) if !is_silent => write(&self.client, &frame)?,
                 // None: a second answer to what arrived twice.
-                Some((_, Fate::IsDropped)) | None => {}
+                Some((_, Fate::Passes)) | None => {}
             }
         }
     }

@@ -31,7 +31,8 @@ pub(crate) enum Action {
     CutAfter,
     /// It arrives twice, and is answered once.
     Twice,
-    /// It arrives, and is never answered.
+    /// It arrives, and is never answered, nor is what follows on its connection: brokers answer in order, and clients
+    /// rely on it (librdkafka aborts the process where an EndTxn is answered before an AddPartitionsToTxn).
     DropAnswer,
     /// It arrives, and from then on every connection stands still.
     StallAfter,
