@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -154,6 +155,9 @@ struct Apply {
     with_platform_topics: bool,
 }
 
+/// Blocking calls that are under way at the end have this long.
+const LEFT_OVER: Duration = Duration::from_millis(500);
+
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -229,8 +233,9 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
             runtime.block_on(demo::run(args, properties))
         }
     };
+    // What is about to end does so before OpenSSL is taken down: a thread that still used it would crash the process.
     // A client that cannot reach its broker must not keep the process from ending.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(LEFT_OVER);
     code
 }
 
