@@ -24,5 +24,6 @@ COPY --from=build /usr/local/bin/user-otp /usr/local/bin/user-otp
 USER 10001
 # The platform's port, and that of metrics and health.
 EXPOSE 8090 9464
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["user-otp", "health"]
 ENTRYPOINT ["user-otp"]
 CMD ["run"]

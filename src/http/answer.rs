@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::rejection::{FieldError, Rejection};
@@ -15,13 +15,25 @@ use crate::wire;
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// Kafka is away: it comes back within seconds, or takes longer anyway.
-const UNCONFIRMED_FOR: Duration = Duration::from_secs(5);
+const AWAY_FOR: Duration = Duration::from_secs(5);
+
+/// Says what became of the OTP: two answers with one status may call for opposite things.
+const OTP_DELIVERY: HeaderName = HeaderName::from_static("otp-delivery");
+
+/// How far a request has come that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Its messages are committed.
+    Committed,
+    /// The request is committed, and the stream carries on with it.
+    Queued,
+}
 
 /// An answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Committed: its messages, or the request itself.
-    Created,
+    Created(Delivery),
     /// The rules say no.
     Rejected(Rejection),
     /// The body is no request.
@@ -78,7 +90,7 @@ impl Answer {
     pub(super) fn is_our_failure(&self) -> bool {
         match self {
             Self::Refused | Self::Withdrawn | Self::Defect => true,
-            Self::Created
+            Self::Created(_)
             | Self::Rejected(_)
             | Self::Unreadable
             | Self::Limited(_)
@@ -97,7 +109,7 @@ impl Answer {
     /// Its status, and its sentence where it is an error.
     fn head(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Created => (StatusCode::CREATED, ""),
+            Self::Created(_) => (StatusCode::CREATED, ""),
             Self::Rejected(rejection) => (StatusCode::BAD_REQUEST, rejection.message()),
             Self::Unreadable | Self::CutOff => (StatusCode::BAD_REQUEST, "Invalid OTP request"),
             Self::Limited(_) => (
@@ -139,24 +151,74 @@ impl Answer {
         }
     }
 
+    /// Our code for an error that is not the platform's.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "",
+            Self::Rejected(rejection) => rejection.code(),
+            Self::Unreadable | Self::CutOff => "OTP.INVALID_REQUEST",
+            Self::Limited(_) => "OTP.TOO_MANY_REQUESTS",
+            Self::KeyTaken => "OTP.IDEMPOTENCY_KEY_USED",
+            Self::Refused => "OTP.CANNOT_BE_SERVED",
+            Self::Withdrawn => "OTP.NOT_SENT",
+            Self::Unconfirmed => "OTP.UNCONFIRMED",
+            Self::Busy => "OTP.BUSY",
+            Self::Slow => "OTP.TOO_SLOW",
+            Self::TooLarge => "OTP.TOO_LARGE",
+            Self::WrongType => "OTP.WRONG_TYPE",
+            Self::NotFound => "OTP.NOT_FOUND",
+            Self::WrongMethod => "OTP.WRONG_METHOD",
+            Self::Defect => "OTP.FAILED",
+        }
+    }
+
+    /// One at least: the platform's web UI shows the first one's message.
     fn fields(&self) -> Vec<FieldError> {
         if let Self::Rejected(rejection) = self {
             return rejection.fields();
         }
-        Vec::new()
+        let (_, message) = self.head();
+        vec![FieldError {
+            code: self.code(),
+            message: message.into(),
+            field: "otp",
+        }]
     }
 
-    /// When to try again.
+    /// What became of the OTP, where that is not plain from the status.
+    fn delivery(&self) -> Option<&'static str> {
+        match self {
+            Self::Created(Delivery::Committed) => Some("committed"),
+            Self::Created(Delivery::Queued) => Some("queued"),
+            Self::Withdrawn | Self::Busy => Some("not-sent"),
+            Self::Unconfirmed => Some("unconfirmed"),
+            Self::Rejected(_)
+            | Self::Unreadable
+            | Self::Limited(_)
+            | Self::KeyTaken
+            | Self::Refused
+            | Self::Slow
+            | Self::CutOff
+            | Self::TooLarge
+            | Self::WrongType
+            | Self::NotFound
+            | Self::WrongMethod
+            | Self::Defect => None,
+        }
+    }
+
+    /// When to try again. Not where a repeat may send a second OTP.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(pause) => Some(*pause),
             Self::Busy => Some(BUSY_FOR),
-            Self::Withdrawn | Self::Unconfirmed => Some(UNCONFIRMED_FOR),
-            Self::Created
+            Self::Withdrawn => Some(AWAY_FOR),
+            Self::Created(_)
             | Self::Rejected(_)
             | Self::Unreadable
             | Self::KeyTaken
             | Self::Refused
+            | Self::Unconfirmed
             | Self::Slow
             | Self::CutOff
             | Self::TooLarge
@@ -172,13 +234,16 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let (status, message) = self.head();
-        let body = if self == Self::Created {
+        let body = if matches!(self, Self::Created(_)) {
             wire::ACCEPTED.into()
         } else {
             wire::error_body(status.as_u16(), message, &self.fields())
         };
         let mut response = (status, [(CONTENT_TYPE, JSON)], body).into_response();
         let headers = response.headers_mut();
+        if let Some(delivery) = self.delivery() {
+            headers.insert(OTP_DELIVERY, HeaderValue::from_static(delivery));
+        }
         if let Some(pause) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds(pause).into());
         }

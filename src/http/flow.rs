@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Answer;
+use super::answer::{Answer, Delivery};
 use super::head;
 use super::room::{Room, Seat};
 use crate::clock::Clock;
@@ -159,7 +159,8 @@ impl<H: Handler> Flow<H> {
         let fingerprint = Fingerprint::of(&visit.submission);
         match self.keys.begin(key, &fingerprint).await {
             Begin::First(lease) => self.serve(visit, Some(lease)).await,
-            Begin::Done => Answer::Created,
+            // Which of the two the first one was is not kept: this is true of both.
+            Begin::Done => Answer::Created(Delivery::Queued),
             Begin::Unconfirmed => Answer::Unconfirmed,
             Begin::Conflict => Answer::KeyTaken,
             Begin::Busy => Answer::Busy,
@@ -197,17 +198,13 @@ impl<H: Handler> Flow<H> {
         mut lease: Option<Lease>,
         charge: Charge,
     ) -> Answer {
-        match receipt.confirm(self.confirm_timeout).await {
-            Confirmation::Committed => {
-                if let Some(lease) = lease {
-                    lease.done().await;
-                }
-                Answer::Created
-            }
-            Confirmation::Withdrawn => self.end(Answer::Withdrawn, lease, &charge),
+        let delivery = match receipt.confirm(self.confirm_timeout).await {
+            Confirmation::Committed => Delivery::Committed,
+            Confirmation::Queued => Delivery::Queued,
+            Confirmation::Withdrawn => return self.end(Answer::Withdrawn, lease, &charge),
             Confirmation::TooLarge => {
                 self.metrics.refused(Code::OutputTooLarge);
-                self.end(Answer::Refused, lease, &charge)
+                return self.end(Answer::Refused, lease, &charge);
             }
             Confirmation::Unconfirmed => {
                 if let Some(lease) = &mut lease {
@@ -215,15 +212,19 @@ impl<H: Handler> Flow<H> {
                 }
                 let late = Arc::clone(self).learn(receipt, lease, charge);
                 self.unconfirmed.spawn(late);
-                Answer::Unconfirmed
+                return Answer::Unconfirmed;
             }
+        };
+        if let Some(lease) = lease {
+            lease.done().await;
         }
+        Answer::Created(delivery)
     }
 
     /// Waits for what became of a result after all: its key is answered by it from then on.
     async fn learn(self: Arc<Self>, receipt: Receipt, lease: Option<Lease>, charge: Charge) {
         match receipt.late().await {
-            Confirmation::Committed => {
+            Confirmation::Committed | Confirmation::Queued => {
                 if let Some(lease) = lease {
                     lease.done().await;
                 }

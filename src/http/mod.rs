@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The guarantee: 201 says that the messages, or the request itself for the stream to carry on with,
-//! are committed. Never both. What is answered otherwise has written nothing, but for a 503 that says
-//! it may still arrive. Everything that a stranger can send, hold open or leave unfinished has a bound.
+//! are committed. Never both. What is answered otherwise has written nothing, but for a 503 with
+//! `otp-delivery: unconfirmed`. Everything that a stranger can send, hold open or leave unfinished has a bound.
 //! What is no HTTP at all the library answers itself, 400, 414 or 431 without a body: nobody here sees it.
 
 use std::sync::Arc;
@@ -118,6 +118,7 @@ fn router<H: Handler>(
     Router::new()
         .route(&format!("{context_path}/v1/_send"), post(send))
         .route(&format!("{context_path}/health"), get(probe))
+        .route(&format!("{context_path}/actuator/health"), get(probe))
         .fallback(async || Answer::NotFound)
         .method_not_allowed_fallback(async || Answer::WrongMethod)
         .layer(map_response(count))

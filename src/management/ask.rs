@@ -37,6 +37,9 @@ pub enum AskError {
     /// It took too long.
     #[error("no answer within {} s", DEADLINE.as_secs())]
     Late,
+    /// It says that it does not serve.
+    #[error("it says that it does not serve: /health/ready on its management port says why")]
+    Unwell,
     /// Somebody else is there.
     #[error("something else answers: the address is that of management.port")]
     Other,
@@ -71,6 +74,21 @@ impl Asker {
             self.page(instance, "/metrics")
         )?;
         Ok(Pages { ready, metrics })
+    }
+
+    /// Whether 200 is answered at this path.
+    ///
+    /// # Errors
+    ///
+    /// When it is not.
+    pub async fn serves(&self, instance: &ServiceUrl, path: &str) -> Result<(), AskError> {
+        let answer = self.0.get(instance.endpoint(path)).send().await;
+        let status = answer.map_err(|error| lost(&error))?.status().as_u16();
+        match status {
+            200 => Ok(()),
+            503 => Err(AskError::Unwell),
+            _ => Err(AskError::Other),
+        }
     }
 
     async fn page(&self, instance: &ServiceUrl, path: &str) -> Result<String, AskError> {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 pub mod dlq;
 pub mod filter;
+pub mod health;
 mod instances;
 pub mod job;
 pub mod letter;

@@ -208,13 +208,13 @@ impl Load {
             if chance.below(2) == 0 {
                 post = post.header("idempotency-key", format!("key-{request}"));
             }
-            let entry = answer(post.body(person.body(&wish)).send().await).await;
+            let entry = answer(post.body(person.body(&wish)).send().await);
             self.ledger().answered(request, entry);
         }
     }
 }
 
-async fn answer(answer: reqwest::Result<reqwest::Response>) -> Entry {
+fn answer(answer: reqwest::Result<reqwest::Response>) -> Entry {
     match answer {
         Err(error) if error.is_connect() => Entry::NotAsked,
         Err(_) => Entry::Unknown,
@@ -222,10 +222,11 @@ async fn answer(answer: reqwest::Result<reqwest::Response>) -> Entry {
             201 => Entry::Created,
             400 => Entry::Rejected,
             429 => Entry::Limited,
-            503 => match answer.text().await {
-                Ok(text) if text.contains("may still arrive") => Entry::Unconfirmed,
-                Ok(_) => Entry::Withdrawn,
-                Err(_) => Entry::Unknown,
+            503 => match answer.headers().get("otp-delivery") {
+                Some(delivery) if delivery == "unconfirmed" => Entry::Unconfirmed,
+                Some(delivery) if delivery == "not-sent" => Entry::Withdrawn,
+                // The version before has no such header.
+                Some(_) | None => Entry::Unknown,
             },
             _ => Entry::Failed,
         },

@@ -84,24 +84,38 @@ pub(crate) fn start_as(world: &World, user: &str, line: &str, input: &str) -> Ru
     start_with(world, &[("KAFKA__SASL_USERNAME", user)], line, input)
 }
 
+/// Starts it with more variables, without `USER_OTP__`; they win.
 #[track_caller]
-fn start_with(world: &World, more: &[(&str, &str)], line: &str, input: &str) -> Running {
+pub(crate) fn start_with(world: &World, more: &[(&str, &str)], line: &str, input: &str) -> Running {
+    let mut child = command(world, more, line).spawn().expect("user-otp starts");
+    let mut stdin = child.stdin.take().expect("its stdin is piped");
+    // One that does not ask for it may have ended before it is written.
+    let _ = stdin.write_all(input.as_bytes());
+    Running(child)
+}
+
+/// Runs it where nobody reads what it says; its exit code.
+#[track_caller]
+pub(crate) fn run_unheard(world: &World, line: &str) -> Option<i32> {
+    let mut command = command(world, &[], line);
+    let mut child = command.spawn().expect("user-otp starts");
+    drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
+    child.wait().expect("it ends").code()
+}
+
+fn command(world: &World, more: &[(&str, &str)], line: &str) -> Command {
     let settings = [&[("LOG__LEVEL", "warn")], more].concat();
     let mut environment = world.environment("operator", &settings);
     environment.push(("USER".to_owned(), "asha".to_owned()));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_user-otp"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_user-otp"));
+    command
         .args(line.split_whitespace())
         .env_clear()
         .envs(environment)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("user-otp starts");
-    let mut stdin = child.stdin.take().expect("its stdin is piped");
-    // One that does not ask for it may have ended before it is written.
-    let _ = stdin.write_all(input.as_bytes());
-    Running(child)
+        .stderr(Stdio::piped());
+    command
 }
 
 fn ran(output: &Output) -> Ran {

@@ -6,6 +6,7 @@ use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, RulesOf, User};
 
 use crate::client::{Answer, Client, post};
+use crate::command::start_with;
 use crate::request::Request;
 use crate::world::{Setup, World, now};
 
@@ -72,6 +73,22 @@ const NO_COUNTRY: Field = (
 );
 
 #[test]
+fn the_health_command_says_whether_the_process_serves() {
+    let world = World::new();
+    let mut process = world.start("a");
+    let port = process.http_port().to_string();
+    let health = |port: &str| {
+        let running = start_with(&world, &[("HTTP__PORT", port)], "health", "");
+        running.ended(&world)
+    };
+    health(&port).well();
+    assert!(process.terminate().success());
+    let gone = health(&port);
+    assert_eq!(gone.code, 1, "{gone:?}");
+    assert!(gone.notes.contains("nobody answers"), "{gone:?}");
+}
+
+#[test]
 fn every_answer_of_the_contract_is_to_the_letter() {
     let world = World::new();
     let process = world.start("a");
@@ -83,6 +100,7 @@ fn every_answer_of_the_contract_is_to_the_letter() {
     assert_is(&client.send(&Request::register("9876530002")), 201, CREATED);
     let reset = client.send(&Request::password_reset("9876530001"));
     assert_is(&reset, 201, CREATED);
+    assert_eq!(reset.header("otp-delivery"), Some("committed"));
 
     let invalid = |otp: &str| format!(r#"{{"RequestInfo":{{}},"otp":{otp}}}"#);
     let rows: &[(&str, String, &[Field])] = &[
@@ -154,6 +172,7 @@ fn every_answer_of_the_contract_is_to_the_letter() {
             "{name}"
         );
     }
+    let no_request = [("OTP.INVALID_REQUEST", "Invalid OTP request", "otp")];
     for body in [
         "",
         "x",
@@ -163,7 +182,11 @@ fn every_answer_of_the_contract_is_to_the_letter() {
         r#"{"otp":{"tenantId":{}}}"#,
     ] {
         let answer = client.post(body, &[]);
-        assert_is(&answer, 400, &error(400, "Invalid OTP request", &[]));
+        assert_is(
+            &answer,
+            400,
+            &error(400, "Invalid OTP request", &no_request),
+        );
     }
 
     let number = |code, message| [(code, message, "otp.mobileNumber")];
@@ -199,10 +222,12 @@ fn every_answer_of_the_contract_is_to_the_letter() {
     world
         .egov
         .set(Service::Otp, Behaviour::failing(Fault::status(403)));
+    let cannot = "The OTP request cannot be served";
+    let fields = [("OTP.CANNOT_BE_SERVED", cannot, "otp")];
     assert_is(
         &client.send(&Request::register("9876530004")),
         502,
-        &error(502, "The OTP request cannot be served", &[]),
+        &error(502, cannot, &fields),
     );
 
     let said = process.output.text();
@@ -360,11 +385,14 @@ fn what_is_no_request_gets_its_status_at_once_and_in_the_platforms_shape() {
         assert!(
             answer.body.starts_with(&format!(
                 r#"{{"responseInfo":null,"error":{{"code":{status},"message":""#
-            )) && answer
-                .body
-                .ends_with(r#"","description":null,"fields":[]}}"#),
+            )) && answer.body.ends_with(r#"","field":"otp"}]}}"#),
             "{name}: {}",
             answer.body
+        );
+        assert_eq!(
+            answer.body.matches(r#""code":"OTP."#).count(),
+            1,
+            "{name}: the platform's web UI shows the first field's message"
         );
         assert!(!answer.text().contains("98765"), "{name}");
         if status == 405 {
@@ -398,14 +426,16 @@ fn a_connection_carries_one_request_after_another_and_several_at_once() {
     for _ in 0..3 {
         assert_eq!(client.answer().expect("each is answered").status, 201);
     }
-    client
-        .write("GET /user-otp/health HTTP/1.1\r\nHost: x\r\n\r\n")
-        .expect("it is taken");
-    let health = client.answer().expect("it is answered");
-    assert_eq!(
-        (health.status, health.body.as_str()),
-        (200, r#"{"status":"UP"}"#)
-    );
+    for path in ["health", "actuator/health"] {
+        client
+            .write(format!("GET /user-otp/{path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .expect("it is taken");
+        let health = client.answer().expect("it is answered");
+        assert_eq!(
+            (health.status, health.body.as_str()),
+            (200, r#"{"status":"UP"}"#)
+        );
+    }
     assert_eq!(world.sms().len(), 6);
 }
 

@@ -70,7 +70,7 @@ fn a_key_of_another_request_is_422() {
         assert_eq!(answer.status, 422, "{other:?}");
         assert_eq!(
             answer.body,
-            r#"{"responseInfo":null,"error":{"code":422,"message":"The Idempotency-Key was used for another request","description":null,"fields":[]}}"#
+            r#"{"responseInfo":null,"error":{"code":422,"message":"The Idempotency-Key was used for another request","description":null,"fields":[{"code":"OTP.IDEMPOTENCY_KEY_USED","message":"The Idempotency-Key was used for another request","field":"otp"}]}}"#
         );
     }
     assert_eq!(world.sms().len(), 1);
@@ -195,7 +195,7 @@ fn what_may_have_been_sent_is_not_sent_again_and_is_201_once_it_is_known() {
     let request = Request::register("9876540061");
     let calls = warm_up(&world, &process, &request);
     broker.freeze();
-    let unconfirmed = |answer: &Answer| answer.body.contains("may still arrive");
+    let unconfirmed = |answer: &Answer| answer.header("otp-delivery") == Some("unconfirmed");
     let answer = send(&process, &request, "key");
     assert!(answer.status == 503 && unconfirmed(&answer), "{answer:?}");
     let again = send(&process, &request, "key");
@@ -225,7 +225,8 @@ fn what_is_unconfirmed_when_a_process_is_to_end_becomes_known_before_it_does() {
     let calls = warm_up(&world, &process, &request);
     broker.freeze();
     let answer = send(&process, &request, "key");
-    assert!(answer.body.contains("may still arrive"), "{answer:?}");
+    assert_eq!(answer.header("otp-delivery"), Some("unconfirmed"));
+    assert_eq!(answer.header("retry-after"), None, "{answer:?}");
     let port = process.http_port();
     process.signal(Signal::SIGTERM);
     wait_until("it takes no more requests", || Client::to(port).is_err());

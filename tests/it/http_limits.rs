@@ -43,7 +43,7 @@ fn too_early_is_429_and_tells_nobody_who_is_registered(#[case] answers: &str) {
             (second.status, second.body.as_str()),
             (
                 429,
-                r#"{"responseInfo":null,"error":{"code":429,"message":"Too many OTP requests, please try again later","description":null,"fields":[]}}"#
+                r#"{"responseInfo":null,"error":{"code":429,"message":"Too many OTP requests, please try again later","description":null,"fields":[{"code":"OTP.TOO_MANY_REQUESTS","message":"Too many OTP requests, please try again later","field":"otp"}]}}"#
             )
         );
         let pause = second.header("retry-after").expect("when to try again");

@@ -14,7 +14,7 @@ use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, Text};
 
 use crate::acl::{Operation, Pattern, Permission, Resource, revoke};
-use crate::command::{Ran, run};
+use crate::command::{Ran, run, run_unheard};
 use crate::kafka::{Draft, wait_until};
 use crate::secure::{Secured, USER};
 use crate::world::{Setup, TIERS, World};
@@ -187,6 +187,46 @@ fn a_system_that_is_well_is_ok_in_everything_and_is_not_touched() {
     assert_eq!(check(&world, "").code, 0);
     assert_eq!(look(), before, "no reader sees anything of it");
     assert_eq!(world.egov.calls(Service::Otp), asked, "no OTP is created");
+}
+
+#[test]
+fn topics_of_the_platform_that_are_missing_do_not_fail_what_creates_ours() {
+    let world = World::with(Setup {
+        sms: false,
+        ..setup()
+    });
+    let applied = run(&world, "topics apply", "").well();
+    assert!(
+        applied.out.contains("The platform creates its own topics"),
+        "{applied:?}"
+    );
+    assert_eq!(run(&world, "topics plan", "").code, 1, "one is missing");
+    run(&world, "topics apply --with-platform-topics", "").well();
+    run(&world, "topics plan", "").well();
+}
+
+#[test]
+fn a_reader_that_has_left_is_no_defect() {
+    let world = World::with(setup());
+    /// Of a Rust program that panics.
+    const PANICKED: i32 = 101;
+    let lines = [
+        "config",
+        "topics plan",
+        "topics apply",
+        "man",
+        "status",
+        "limits show --mobile 1",
+        "job resume redrive-0",
+        "health",
+    ];
+    for line in lines {
+        let code = run_unheard(&world, line);
+        assert!(
+            code.is_some_and(|code| code != PANICKED),
+            "{line}: {code:?}"
+        );
+    }
 }
 
 #[test]

@@ -262,8 +262,8 @@ impl Committer {
                 self.take_back(&batch);
                 let now = self.clock.now();
                 for entry in batch {
-                    self.count(&entry, now);
-                    entry.answer(Confirmation::Committed);
+                    let confirmation = self.count(&entry, now);
+                    entry.answer(confirmation);
                 }
             }
             Written::Aborted => self.repeat(batch),
@@ -304,15 +304,19 @@ impl Committer {
     }
 
     /// Counts what is committed for good, and tells who waits for that.
-    fn count(&self, entry: &Entry, now: EpochMs) {
+    fn count(&self, entry: &Entry, now: EpochMs) -> Confirmation {
         let metrics = &self.shared.metrics;
         match &entry.content {
             Content::Published(published) => {
                 published.committed();
                 let age = entry.visit.received.age(now);
                 metrics.published(Door::Http, published.code, age);
+                Confirmation::Committed
             }
-            Content::HandedOver { .. } => metrics.handed_over(),
+            Content::HandedOver { .. } => {
+                metrics.handed_over();
+                Confirmation::Queued
+            }
         }
     }
 

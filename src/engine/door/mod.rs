@@ -56,8 +56,10 @@ pub struct Settings {
 /// What became of a result that was submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
-    /// Its records are committed.
+    /// Its messages are committed.
     Committed,
+    /// The request itself is committed, for the stream to carry on with.
+    Queued,
     /// Its transaction had not begun: nothing is sent.
     Withdrawn,
     /// Its transaction had begun, and nothing is known of it: it may still arrive, and is never sent
