@@ -181,8 +181,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<i32> {
         .build()?;
     let code = match &cli.command {
         Command::Run => {
-            let (config, _) = load(cli)?;
+            let (config, effective) = load(cli)?;
             telemetry::start(&config.log)?;
+            for variable in effective.with_newline {
+                tracing::warn!(variable, "the value ends in a newline, which is left out");
+            }
             runtime.block_on(ops::run::run(&config))
         }
         Command::Health => {

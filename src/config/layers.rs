@@ -177,10 +177,24 @@ fn key_of(rest: &str, defaults: &Layer) -> String {
     }
 }
 
+/// A secret that was made from a file, or a text from a chart, often ends in a newline that nobody meant.
 fn read_text(value: &OsString) -> Raw {
-    value
-        .to_str()
-        .map_or(Raw::NotUtf8, |text| Raw::Text(text.to_owned()))
+    value.to_str().map_or(Raw::NotUtf8, |text| {
+        Raw::Text(text.trim_end_matches(NEWLINE).to_owned())
+    })
+}
+
+const NEWLINE: [char; 2] = ['\n', '\r'];
+
+/// The variables of settings that end in a newline, which is left out.
+pub(super) fn with_newline(variables: &BTreeMap<OsString, OsString>) -> Vec<String> {
+    let names = variables.iter().filter_map(|(name, value)| {
+        let name = name.to_str()?;
+        let known = name.starts_with(PREFIX) || ALIASES.iter().any(|(alias, _)| *alias == name);
+        let ends = value.to_str()?.ends_with(NEWLINE);
+        (known && ends).then(|| name.to_owned())
+    });
+    names.collect()
 }
 
 /// Calls `found` with each key, value and the key's place in the file. An empty section is

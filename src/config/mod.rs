@@ -88,7 +88,8 @@ impl Config {
         if !unreadable {
             contradictions::note(&mut reader, &config);
         }
-        let (effective, wrong) = reader.finish();
+        let (mut effective, wrong) = reader.finish();
+        effective.with_newline = layers::with_newline(&env);
         errors.extend(wrong);
         match ConfigErrors::new(errors) {
             None => Ok((config, effective)),

@@ -20,30 +20,39 @@ pub struct Setting {
 /// All settings in force, in the order of `config/default.toml`. `Display` is TOML that can
 /// be used as a configuration file again, once its masked secrets are filled in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Effective(Vec<Setting>);
+pub struct Effective {
+    settings: Vec<Setting>,
+    /// Variables that ended in a newline, which was left out.
+    pub with_newline: Vec<String>,
+}
 
 impl Effective {
     pub(super) fn new(settings: Vec<Setting>) -> Self {
-        Self(settings)
+        Self {
+            settings,
+            with_newline: Vec::new(),
+        }
     }
 
     /// Each setting in force.
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
-        self.0.iter()
+        self.settings.iter()
     }
 
     /// Where the setting `section.key` came from; for whoever finds out only later that it
     /// is wrong.
     #[must_use]
     pub fn origin(&self, key: &str) -> Option<&Origin> {
-        let found = self.0.iter().find(|setting| setting.key == key);
+        let found = self.settings.iter().find(|setting| setting.key == key);
         found.map(|setting| &setting.origin)
     }
 }
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sections = self.0.chunk_by(|a, b| split(&a.key).0 == split(&b.key).0);
+        let sections = self
+            .settings
+            .chunk_by(|a, b| split(&a.key).0 == split(&b.key).0);
         for (index, settings) in sections.enumerate() {
             let (section, _) = split(&settings[0].key);
             writeln!(f, "{}[{section}]", if index == 0 { "" } else { "\n" })?;

@@ -226,6 +226,27 @@ fn an_empty_alias_is_as_good_as_none() {
 }
 
 #[test]
+fn a_newline_at_the_end_of_a_variable_is_left_out_and_said() {
+    let given = [
+        ("USER_OTP__KAFKA__SASL_USERNAME", "asha\n"),
+        (
+            "EGOV_MOBILE_VALIDATION_DEFAULT_REGEX",
+            "^[6-9][0-9]{9}$\r\n",
+        ),
+        ("USER_OTP__KAFKA__GROUP", "g"),
+        ("OTHERS", "theirs\n"),
+    ];
+    let (config, effective) = load("", &given).expect("valid");
+    assert_eq!(config.rules.default_pattern, "^[6-9][0-9]{9}$");
+    assert_eq!(config.kafka.properties.get("sasl.username"), Some("asha"));
+    let said = [
+        "EGOV_MOBILE_VALIDATION_DEFAULT_REGEX",
+        "USER_OTP__KAFKA__SASL_USERNAME",
+    ];
+    assert_eq!(effective.with_newline, said);
+}
+
+#[test]
 fn an_empty_variable_of_ours_switches_an_address_off() {
     let file = "[mdms]\nurl = \"http://mdms\"\n";
     let (config, _) = load(file, &[("USER_OTP__MDMS__URL", "")]).expect("valid");
