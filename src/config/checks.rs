@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::kinds::quote_text;
+use crate::domain::pattern::Pattern;
 
 /// Anything but nothing.
 pub(super) fn not_empty(text: &str) -> Result<(), String> {
@@ -116,13 +117,15 @@ pub(super) fn country_code(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A regular expression in the dialect of the rules.
+/// A regular expression, as numbers are judged by.
 pub(super) fn pattern(text: &str) -> Result<(), String> {
     not_empty(text)?;
-    fancy_regex::Regex::new(text).map_err(|_| {
+    if !Pattern::new(text).is_usable() {
         let what = quote_text(text);
-        format!("must be a regular expression, and {what} is none")
-    })?;
+        return Err(format!(
+            "must be a regular expression in Java's dialect, and {what} is none"
+        ));
+    }
     Ok(())
 }
 

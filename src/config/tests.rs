@@ -225,6 +225,20 @@ fn an_empty_alias_is_as_good_as_none() {
     assert_eq!(effective.origin("users.url"), Some(&Origin::Default));
 }
 
+#[rstest]
+#[case::no_class_of_java("[[:digit:]]{10}", false)]
+#[case::over_a_bound("([0-9]{1000}){1000}", false)]
+#[case::quoted(r"\Q+\E[0-9]{10}", true)]
+#[case::look_around("(?=[6-9])[0-9]{10}(?<![5])", true)]
+#[case::possessive("[6-9]++[0-9]*+", true)]
+fn the_default_pattern_is_taken_as_numbers_are_judged_by_it(
+    #[case] pattern: &str,
+    #[case] usable: bool,
+) {
+    let given = [("USER_OTP__RULES__DEFAULT_PATTERN", pattern)];
+    assert_eq!(load("", &given).is_ok(), usable);
+}
+
 #[test]
 fn a_newline_at_the_end_of_a_variable_is_left_out_and_said() {
     let given = [
@@ -456,7 +470,7 @@ fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] li
 )]
 #[case(
     "rules.default_pattern = \"[0-9\"",
-    r#"rules.default_pattern: must be a regular expression, and "[0-9" is none"#
+    r#"rules.default_pattern: must be a regular expression in Java's dialect, and "[0-9" is none"#
 )]
 // Retry's tiers.
 #[case("retry.delays = []", "retry.delays: must have 1 to 10 delays, not 0")]

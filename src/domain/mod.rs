@@ -5,7 +5,7 @@
 //! itself masked, so that it cannot end in a log by accident.
 
 pub mod contact;
-mod pattern;
+pub(crate) mod pattern;
 pub mod rejection;
 pub mod request;
 pub mod rules;

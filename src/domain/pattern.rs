@@ -68,10 +68,19 @@ impl Pattern {
         &self.text
     }
 
+    /// Whether it can be used: it compiles, within its bounds.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.regex().is_some()
+    }
+
+    fn regex(&self) -> Option<&Regex> {
+        let regex = self.compiled.get_or_init(|| compile(&self.text));
+        regex.as_ref()
+    }
+
     /// Whether the *whole* number matches, as Java's `matches` has it.
     pub(crate) fn judge(&self, number: &str) -> Verdict {
-        let regex = self.compiled.get_or_init(|| compile(&self.text));
-        match regex.as_ref().map(|regex| regex.is_match(number)) {
+        match self.regex().map(|regex| regex.is_match(number)) {
             Some(Ok(true)) => Verdict::Match,
             Some(Ok(false)) => Verdict::Mismatch,
             Some(Err(_)) | None => Verdict::Broken,
