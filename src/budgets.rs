@@ -8,7 +8,7 @@ use std::fmt;
 use crate::config::Config;
 use crate::egov::{LONG_ANSWER, LONG_ANSWERS};
 use crate::engine::clients::{CONSUMER_QUEUE, PRODUCER_QUEUE};
-use crate::http::CONNECTION_BYTES;
+use crate::http::server::CONNECTION_BYTES;
 use crate::limits::ENTRY_BYTES;
 
 /// The program without any work, as measured.

@@ -22,6 +22,7 @@ use crate::engine::vitals::Vitals;
 use crate::health::{
     self, Engine, Group, Producer, Redis, Refusing, Report, Senders, Snapshot, Status,
 };
+use crate::http::server::{self, Bounds};
 use crate::known_topics::KnownTopics;
 use crate::limits::Limits;
 use crate::metrics::{ClientState, Gauges, Metrics};
@@ -185,24 +186,21 @@ impl Management {
     }
 }
 
-/// Serves `/health/live`, `/health/ready` and `/metrics`.
-///
-/// # Errors
-///
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    management: Management,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+/// Who asks here are probes and Prometheus: a few, and soon done.
+const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    idle: Duration::from_secs(10),
+    drain: Duration::from_secs(2),
+};
+
+/// Serves `/health/live`, `/health/ready` and `/metrics` until `stop`.
+pub async fn serve(listener: TcpListener, management: Management, stop: CancellationToken) {
     let router = Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(management));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    server::serve(listener, router, BOUNDS, stop).await;
 }
 
 async fn live(State(management): State<Arc<Management>>) -> impl IntoResponse {

@@ -8,8 +8,8 @@ use super::checks::{
 };
 use super::error::Origin;
 use super::kinds::{
-    count, delays, duration, flag, list, networks, one_of, optional_redis, optional_url, path,
-    prefix, secret, text, url,
+    address, count, delays, duration, flag, list, networks, one_of, optional_redis, optional_url,
+    path, prefix, secret, text, url,
 };
 use super::read::Reader;
 use super::sections::{
@@ -147,6 +147,7 @@ impl Http {
         ];
         Self {
             enabled: r.read("http.enabled", flag),
+            bind: r.read("http.bind", address),
             port: r.read("http.port", count(0..=65_535)),
             context_path: r.read("http.context_path", prefix),
             answers: r.read("http.answers", one_of(ANSWERS)),
@@ -168,6 +169,7 @@ impl Http {
 impl Management {
     fn read(r: &mut Reader) -> Self {
         Self {
+            bind: r.read("management.bind", address),
             port: r.read("management.port", count(0..=65_535)),
             commits_stalled_after: r
                 .read("management.commits_stalled_after", duration(SECOND..=DAY)),

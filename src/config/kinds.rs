@@ -114,6 +114,18 @@ pub(super) fn list(
     }
 }
 
+/// An address of this machine.
+pub(super) fn address(raw: &Raw) -> Parsed<IpAddr> {
+    let parse = |text: &str| {
+        text.parse::<IpAddr>().map_err(|_| {
+            let what = quote_text(text);
+            format!("must be an IP address such as \"::\" or \"127.0.0.1\", not {what}")
+        })
+    };
+    let (written, shown) = text(|written| parse(written).map(drop))(raw)?;
+    Ok((parse(&written)?, shown))
+}
+
 /// A list of addresses and networks.
 pub(super) fn networks(raw: &Raw) -> Parsed<Vec<IpNet>> {
     let parse = |text: &str| {

@@ -1,6 +1,7 @@
 //! The typed settings, one struct for each section of `config/default.toml`, which says what
 //! each is for. Whoever holds one of these need not check it again.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -148,6 +149,8 @@ pub struct Engine {
 pub struct Http {
     /// Serve at all.
     pub enabled: bool,
+    /// The address to listen on.
+    pub bind: IpAddr,
     /// 0 is any free port.
     pub port: u16,
     /// Begins with a slash and does not end with one, or is empty.
@@ -195,6 +198,8 @@ impl Http {
 /// `[management]`
 #[derive(Debug, Clone)]
 pub struct Management {
+    /// The address to listen on.
+    pub bind: IpAddr,
     /// 0 is any free port.
     pub port: u16,
     /// For how long no transaction with results may go through before a restart is asked for.

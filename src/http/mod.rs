@@ -28,7 +28,6 @@ use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
 use self::flow::Flow;
-pub(crate) use self::server::CONNECTION_BYTES;
 use self::server::Peer;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -42,7 +41,7 @@ mod body;
 mod flow;
 mod head;
 mod room;
-mod server;
+pub(crate) mod server;
 
 /// The door, ready to be served.
 pub struct Http<H> {

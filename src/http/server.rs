@@ -1,7 +1,7 @@
-//! Connections: how many, how long they may be idle, and their end.
+//! Connections: how many, how long they may be idle, and their end; of the HTTP port and the management port.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,9 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// What a connection may take, in bytes: its buffer, and its state.
 pub(crate) const CONNECTION_BYTES: usize = LARGEST_HEAD + 12 * 1024;
 
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 1_024;
+
 /// After an error that is not one connection's fault, such as no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,18 +39,49 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 /// The bounds of connections.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// `http.connections`.
-    pub(super) connections: usize,
+pub(crate) struct Bounds {
+    /// Open at once; what is beyond is closed.
+    pub(crate) connections: usize,
     /// `http.idle_timeout`.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// How long a request that was read may take to its answer.
-    pub(super) drain: Duration,
+    pub(crate) drain: Duration,
+}
+
+/// Listens on `address`. `::` is every address of both families, and of IPv4 alone where the system has no IPv6.
+///
+/// # Errors
+///
+/// When the port is taken, or the address is not this machine's.
+pub(crate) fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(address, port);
+    let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            return bind(
+                Socket::new(Domain::IPV4, Type::STREAM, None)?,
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            );
+        }
+        socket => socket?,
+    };
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    bind(socket, address)
+}
+
+fn bind(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
+    // A new process takes the port of one that has just ended.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Serves `router` until `stop`; then every request that was read is answered, and its connection
 /// closed.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     bounds: Bounds,

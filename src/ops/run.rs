@@ -1,7 +1,7 @@
 //! `user-otp run`: check what is needed, start, say so, and end in order.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::engine::Drained;
 use crate::engine::admin::{Admin, AdminError, SET_ADVERTISED};
 use crate::engine::broker_clock::{BrokerClock, ClockWatch};
+use crate::http::server;
 use crate::known_topics::KnownTopics;
 use crate::service::{self, Brokers, Service};
 use crate::topics::{self, Found, Item, Owner, Role, State, Timestamps};
@@ -88,7 +89,7 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     let (http, stop_http) = (TaskTracker::new(), CancellationToken::new());
     let compared = watch_clock(config, &found, clock.clone(), &servers, &stop)?;
     if let Some(door) = service.http(config, clock) {
-        let listener = listen(config.http.port, "http.port").await?;
+        let listener = listen(config.http.bind, config.http.port, "http")?;
         tracing::info!(
             port = listener.local_addr()?.port(),
             path = config.http.context_path,
@@ -99,13 +100,13 @@ async fn start(config: &Config) -> anyhow::Result<Running> {
     if !config.engine.enabled {
         servers.spawn(keep_topics(admin.clone(), topics, stop.clone()));
     }
-    let listener = listen(config.management.port, "management.port").await?;
+    let listener = listen(config.management.bind, config.management.port, "management")?;
     tracing::info!(port = listener.local_addr()?.port(), "management");
-    servers.spawn(report(management::serve(
+    servers.spawn(management::serve(
         listener,
         service.management(config, &admin, compared),
         stop.clone(),
-    )));
+    ));
     introduce(config);
     Ok(Running {
         service,
@@ -417,16 +418,13 @@ fn introduce(config: &Config) {
     );
 }
 
-async fn listen(port: u16, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(("0.0.0.0", port)).await.with_context(|| {
-        format!("port {port} cannot be listened on: set {key} to one that is free")
+fn listen(address: IpAddr, port: u16, section: &str) -> anyhow::Result<TcpListener> {
+    server::listen(address, port).with_context(|| {
+        format!(
+            "port {port} of {address} cannot be listened on: set {section}.port to one that is free, and {section}.bind to \
+             an address of this machine"
+        )
     })
-}
-
-async fn report(server: impl Future<Output = std::io::Result<()>>) {
-    if let Err(error) = server.await {
-        tracing::error!(%error, "a server ended");
-    }
 }
 
 /// SIGTERM and SIGINT.

@@ -46,7 +46,12 @@ impl Client {
     }
 
     pub(crate) fn to(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::at("127.0.0.1", port)
+    }
+
+    /// At one of this machine's addresses.
+    pub(crate) fn at(address: &str, port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect((address, port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;

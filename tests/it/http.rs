@@ -72,6 +72,34 @@ const NO_COUNTRY: Field = (
     "otp.mobileNumber",
 );
 
+#[rstest]
+#[case::both_families("::", true, true)]
+#[case::ipv6_alone("::1", false, true)]
+#[case::ipv4_alone("127.0.0.1", true, false)]
+fn both_ports_listen_on_the_addresses_that_they_are_given(
+    #[case] bind: &str,
+    #[case] ipv4: bool,
+    #[case] ipv6: bool,
+) {
+    let setup = Setup::default().set("HTTP__BIND", bind);
+    let world = World::with(setup.set("MANAGEMENT__BIND", bind));
+    let process = world.spawn("a");
+    let http = (process.http_port(), "/user-otp/health");
+    let management = crate::kafka::wait_for("the management port listens", || {
+        process.management_port().ok_or("it does not")
+    });
+    for (port, path) in [http, (management, "/health/live")] {
+        for (address, listens) in [("127.0.0.1", ipv4), ("::1", ipv6)] {
+            let client = Client::at(address, port);
+            assert_eq!(client.is_ok(), listens, "{path} of {address}");
+            let Ok(mut client) = client else { continue };
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+            client.write(&request).expect("it is taken");
+            assert_eq!(client.answer().expect("it is answered").status, 200);
+        }
+    }
+}
+
 #[test]
 fn the_health_command_says_whether_the_process_serves() {
     let world = World::new();

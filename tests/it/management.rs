@@ -621,3 +621,27 @@ fn redis_being_away_degrades_and_requests_are_served(#[case] limits: &str) {
     });
     assert_eq!(world.sms().len(), 1);
 }
+
+#[test]
+fn requests_that_are_sent_by_halves_do_not_keep_the_management_port() {
+    /// More than there are places.
+    const HALVES: usize = 80;
+    let world = World::new();
+    let process = world.start("a");
+    let port = process.management_port().expect("it listens");
+    let half = |_| {
+        let mut client = Client::to(port).ok()?;
+        client.write("GET /metrics HTTP/1.1\r\nHo").ok()?;
+        Some(client)
+    };
+    let halves: Vec<_> = (0..HALVES).filter_map(half).collect();
+    // Those that hold the places are closed when their time is over.
+    wait_until("the port answers again", || {
+        process
+            .try_get("/health/live")
+            .is_some_and(|(status, _)| status == 200)
+    });
+    for mut client in halves {
+        assert!(client.answer().is_err(), "it is closed");
+    }
+}
