@@ -10,7 +10,7 @@ use crate::command::run;
 use crate::kafka::{wait_for, wait_until};
 use crate::management::Scrape;
 use crate::process::Process;
-use crate::traffic::{Traffic, wait_for_progress};
+use crate::traffic::{Traffic, wait_for_calls, wait_for_progress};
 use crate::world::{Setup, World};
 
 /// Waits until health says `words` of readiness.
@@ -70,7 +70,7 @@ fn a_consumer_that_another_process_fenced_ends_and_says_why() {
     let traffic = Traffic::of(20);
     let mut first = world.start("a");
     traffic.publish(&world, 20);
-    wait_for_progress(&world, 20);
+    wait_for_calls(&world, 20);
     let mut second = world.start("b");
     let status = first.wait_ended();
     let said = first.output.text();
