@@ -546,7 +546,9 @@ impl Callbacks {
                     .saturating_duration_since(Instant::now())
                     .max(LOOK_AGAIN)
             };
-            let (pending, known): (Vec<_>, Vec<_>) = start::look_up(consumer, &asks, left(), left)
+            let old = self.core.too_old();
+            let answered = start::look_up(consumer, &asks, old, left(), left);
+            let (pending, known): (Vec<_>, Vec<_>) = answered
                 .into_iter()
                 .partition(|(_, answer)| matches!(answer, Answer::Pending));
             answers.extend(known);

@@ -19,7 +19,7 @@ use super::unreadable::suspects::Suspects;
 use super::vitals::Vitals;
 use super::window::Span;
 use super::{EngineError, Settings};
-use crate::clock::Clock;
+use crate::clock::{Clock, EpochMs};
 use crate::known_topics::KnownTopics;
 use crate::metrics::Metrics;
 
@@ -123,6 +123,12 @@ impl Core {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock()
+    }
+
+    /// A request from before this moment has no time left.
+    pub(crate) fn too_old(&self) -> EpochMs {
+        let lifetime = self.settings.reading.lifetime;
+        self.clock.now().minus(lifetime)
     }
 
     /// Notes last stable offsets that were just read; a partition whose leader did not answer keeps the one before.

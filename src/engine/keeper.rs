@@ -48,7 +48,7 @@ pub(crate) fn run(
             return;
         }
         ask_again(core, answers, |one| {
-            start::look_up(consumer, &[one], COMMITTED, || ENDS)
+            start::look_up(consumer, &[one], core.too_old(), COMMITTED, || ENDS)
         });
         say_what_is_flooded(core);
         // What the library reports would pile up. It has no partitions, so no record comes.

@@ -53,8 +53,19 @@ pub struct Tracker {
     was_read: bool,
     /// Below it, old records are skipped; see [`Tracker::was_there_before`].
     until: Option<i64>,
+    /// What was there when this assignment began, on a partition without our tag.
+    found: Option<FoundThere>,
     /// Whether the consumer's position is this assignment's: something was delivered, or there was none yet.
     positioned: bool,
+}
+
+/// What a partition held when the group came to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundThere {
+    /// Its end.
+    pub end: i64,
+    /// Records from before this moment were too old then.
+    pub old: EpochMs,
 }
 
 impl Tracker {
@@ -70,6 +81,7 @@ impl Tracker {
             refused: None,
             was_read: false,
             until: tag.until,
+            found: None,
             positioned: false,
         }
     }
@@ -83,6 +95,16 @@ impl Tracker {
             finished: Vec::new(),
         };
         Self::from_tag(&tag)
+    }
+
+    /// The same, where it is known which of these records were too old at that moment. The others are owed an outcome,
+    /// however late they are read. A later owner knows no more than that all before `first_in_time` are too old.
+    #[must_use]
+    pub fn foreign_with(start: i64, found: FoundThere, first_in_time: i64) -> Self {
+        Self {
+            found: Some(found),
+            ..Self::foreign(start, found.end.min(first_in_time))
+        }
     }
 
     /// Notes that the record at `offset` was delivered. It is refused where the commit
@@ -172,10 +194,11 @@ impl Tracker {
         self.unfinished.remove(&offset);
     }
 
-    /// Whether `offset` lies where old records are skipped, because they were there before us.
+    /// Whether a record at `offset` is skipped if it is old, because it was there, and old, before us.
     #[must_use]
-    pub fn was_there_before(&self, offset: i64) -> bool {
-        self.until.is_some_and(|until| offset < until)
+    pub fn was_there_before(&self, offset: i64, time: EpochMs) -> bool {
+        let was_found = |found: FoundThere| offset < found.end && time < found.old;
+        self.until.is_some_and(|until| offset < until) || self.found.is_some_and(was_found)
     }
 
     /// The offset after the last one delivered.
@@ -332,12 +355,31 @@ mod tests {
     fn until_stays_until_the_commit_point_has_passed_it() {
         let mut tracker = Tracker::foreign(0, 3);
         assert_eq!(tracker.tag_after(&none()).until, Some(3));
-        (0..3).for_each(|offset| assert!(tracker.was_there_before(offset)));
-        assert!(!tracker.was_there_before(3));
+        (0..3).for_each(|offset| assert!(tracker.was_there_before(offset, EpochMs(0))));
+        assert!(!tracker.was_there_before(3, EpochMs(0)));
         (0..3).for_each(|offset| assert_eq!(tracker.deliver(offset, None), Delivery::Unfinished));
         assert_eq!(tracker.tag_after(&[0, 1].into()).until, Some(3));
         assert_eq!(tracker.tag_after(&[0, 1, 2].into()).until, None);
         assert_eq!(Tracker::foreign(5, 5).tag_after(&none()).until, None);
+    }
+
+    #[test]
+    fn what_was_young_when_the_group_came_is_owed_an_outcome_however_late_it_is_read() {
+        let found = FoundThere {
+            end: 9,
+            old: EpochMs(1_000),
+        };
+        // The first three are too old, and a later one whose producer's clock was behind.
+        let tracker = Tracker::foreign_with(0, found, 3);
+        let skipped =
+            |tracker: &Tracker, offset, time| tracker.was_there_before(offset, EpochMs(time));
+        assert!(skipped(&tracker, 2, 999) && skipped(&tracker, 6, 999));
+        assert!(!skipped(&tracker, 4, 1_000) && !skipped(&tracker, 9, 999));
+        let next_owner = Tracker::from_tag(&tracker.tag_after(&none()));
+        assert!(skipped(&next_owner, 2, 999));
+        assert!(!skipped(&next_owner, 6, 999), "it ends as expired");
+        let young = Tracker::foreign_with(0, found, 0);
+        assert_eq!(young.tag_after(&none()).until, None);
     }
 
     #[test]

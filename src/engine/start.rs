@@ -7,9 +7,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::offsets::Tracker;
+use super::offsets::{FoundThere, Tracker};
 use super::state::Partition;
 use super::tag::{Found, Tag};
+use crate::clock::EpochMs;
 
 /// What is asked for a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +33,12 @@ pub(crate) enum Answer {
 }
 
 /// Asks for the committed offsets of all `partitions` at once, for at most `timeout`, and where that
-/// is not enough for a partition's ends, for at most what `ends` says then.
+/// is not enough for a partition's ends, for at most what `ends` says then. Records from before `old` are too old to
+/// be served, if they were there before the group.
 pub(crate) fn look_up<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[(Partition, Ask)],
+    old: EpochMs,
     timeout: Duration,
     ends: impl Fn() -> Duration,
 ) -> Vec<(Partition, Answer)> {
@@ -53,7 +56,7 @@ pub(crate) fn look_up<C: ConsumerContext>(
     found.extend(anew.map(|(partition, _)| (partition.clone(), Some(Commit::default()))));
     let answer = |(partition, commit): (Partition, Option<Commit>)| {
         let answer = commit.map_or(Answer::Pending, |commit| {
-            start_at(consumer, &partition, commit, ends())
+            start_at(consumer, &partition, commit, old, ends())
         });
         (partition, answer)
     };
@@ -134,25 +137,48 @@ fn start_at<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partition: &Partition,
     commit: Commit,
+    old: EpochMs,
     timeout: Duration,
 ) -> Answer {
     match commit.found() {
         Found::Ours(tag) => Answer::Start(Tracker::from_tag(&tag)),
         Found::Unknown(version) => Answer::UnknownTag(version),
-        Found::NotOurs => {
-            match consumer.fetch_watermarks(&partition.topic, partition.number, timeout) {
-                Ok((low, high)) => {
-                    let start = commit
-                        .offset
-                        .filter(|offset| (low..=high).contains(offset))
-                        .unwrap_or(low);
-                    Answer::Start(Tracker::foreign(start, high))
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the ends of a partition are not known yet");
-                    Answer::Pending
-                }
+        Found::NotOurs => match foreign(consumer, partition, &commit, old, timeout) {
+            Ok(tracker) => Answer::Start(tracker),
+            Err(error) => {
+                tracing::debug!(%error, "the ends of a partition are not known yet");
+                Answer::Pending
             }
-        }
+        },
     }
+}
+
+fn foreign<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partition: &Partition,
+    commit: &Commit,
+    old: EpochMs,
+    timeout: Duration,
+) -> KafkaResult<Tracker> {
+    let (topic, number) = (&*partition.topic, partition.number);
+    let (low, end) = consumer.fetch_watermarks(topic, number, timeout)?;
+    let in_log = |offset: &i64| (low..=end).contains(offset);
+    let start = commit.offset.filter(in_log).unwrap_or(low);
+    if start == end {
+        return Ok(Tracker::foreign(start, end));
+    }
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_offset(topic, number, Offset::Offset(old.0.max(0)))?;
+    let found = consumer.offsets_for_times(asked, timeout)?;
+    let first = found.find_partition(topic, number);
+    let first = match first {
+        Some(element) => {
+            element.error()?;
+            self::number(element.offset())
+        }
+        None => None,
+    };
+    // None: each of them is older.
+    let found = FoundThere { end, old };
+    Ok(Tracker::foreign_with(start, found, first.unwrap_or(end)))
 }

@@ -281,8 +281,11 @@ impl State {
             Delivery::Unfinished => {}
             Delivery::Finished | Delivery::Refused => return None,
         }
-        let old = time.is_some_and(|time| time.age(now) > self.bounds.lifetime);
-        if old && assigned.tracker.was_there_before(offset) {
+        let lifetime = self.bounds.lifetime;
+        let is_skipped = time.is_some_and(|time| {
+            time.age(now) > lifetime && assigned.tracker.was_there_before(offset, time)
+        });
+        if is_skipped {
             assigned.tracker.finish(offset);
             assigned.skipped += 1;
             self.skipped += 1;

@@ -93,17 +93,14 @@ fn print_faults(journal: &Journal) {
 }
 
 fn print_breaches(breaches: &[Breach]) {
-    let mut counts = BTreeMap::new();
+    let mut by_promise: BTreeMap<_, Vec<&Breach>> = BTreeMap::new();
     for breach in breaches {
-        *counts.entry(breach.promise).or_insert(0) += 1;
+        by_promise.entry(breach.promise).or_default().push(breach);
     }
-    for (promise, count) in counts {
-        eprintln!("BROKEN, {promise}: {count}");
-    }
-    for breach in breaches.iter().take(NAMED) {
-        eprintln!(
-            "  c-{}: {}: {}",
-            breach.request, breach.promise, breach.detail
-        );
+    for (promise, breaches) in by_promise {
+        eprintln!("BROKEN, {promise}: {}", breaches.len());
+        for breach in breaches.iter().take(NAMED) {
+            eprintln!("  c-{}: {}", breach.request, breach.detail);
+        }
     }
 }

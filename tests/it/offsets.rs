@@ -1,9 +1,11 @@
 //! Whose offsets these are: resets, first starts, retention, other tools' commits.
 
+use crate::behind_a_proxy::Between;
 use crate::kafka::{Committed, Draft, Partition, wait_until};
+use crate::kafka_proxy::{Action, Api, Rule};
 use crate::process::Process;
 use crate::request::Request;
-use crate::world::{Setup, World, now};
+use crate::world::{Outcome, Setup, World, now};
 
 /// Older than a request lives by default.
 const TEN_MINUTES: i64 = 600_000;
@@ -53,10 +55,7 @@ impl World {
                 .all(|outcome| outcome.summary() == "published"),
             "{outcomes:?}"
         );
-        let mut found: Vec<_> = outcomes
-            .iter()
-            .map(crate::world::Outcome::event_id)
-            .collect();
+        let mut found: Vec<_> = outcomes.iter().map(Outcome::event_id).collect();
         found.sort();
         assert_eq!(found, expected, "outcomes");
         let mut sent: Vec<_> = self
@@ -139,6 +138,34 @@ fn a_first_start_on_a_topic_with_old_requests_serves_the_living_ones_alone() {
 }
 
 #[test]
+fn what_was_young_when_the_group_came_has_an_outcome_however_late_it_is_read() {
+    const LIFETIME: i64 = 4_000;
+    let between = Between::start("6000");
+    let (world, proxy) = (&between.world, &between.proxy);
+    world.publish_logins(0..3, now() - TEN_MINUTES);
+    let published = now();
+    world.publish_logins(3..8, published);
+    proxy.add(Rule::each(Api::FETCH, Action::Block));
+    let settings = [
+        ("HTTP__ENABLED", "false"),
+        ("HTTP__BUDGET", "2s"),
+        ("REQUEST__LIFETIME", "4s"),
+        ("REQUEST__MIN_LIFE", "1s"),
+    ];
+    let mut process = world.spawn_with("a", &settings);
+    process.wait_ready();
+    proxy.wait_blocked(Api::FETCH);
+    wait_until("they are too old", || now() > published + LIFETIME);
+    proxy.open();
+    let outcomes = world.wait_for_outcomes(5);
+    let mut found: Vec<_> = outcomes.iter().map(Outcome::event_id).collect();
+    found.sort();
+    assert_eq!(found, ids(3..8));
+    world.wait_for_no_lag();
+    assert_eq!(world.outcomes().len(), 5);
+}
+
+#[test]
 fn requests_that_come_while_nobody_runs_are_served() {
     let world = world(4);
     // Nothing was ever read: the start is committed all the same.
@@ -177,11 +204,7 @@ fn a_partition_with_a_vanished_owners_open_transaction_waits_and_the_others_go_o
     crate::kafka::wait_until("the other partition's requests have their outcomes", || {
         world.outcomes().len() >= 6
     });
-    let mut done: Vec<_> = world
-        .outcomes()
-        .iter()
-        .map(crate::world::Outcome::event_id)
-        .collect();
+    let mut done: Vec<_> = world.outcomes().iter().map(Outcome::event_id).collect();
     done.sort();
     assert_eq!(done, ids_of(&[0..3, 6..9]), "the other partition went on");
     transaction.abort();

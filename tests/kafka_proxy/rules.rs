@@ -8,6 +8,7 @@ pub(crate) struct Api(pub(crate) i16);
 
 impl Api {
     pub(crate) const PRODUCE: Self = Self(0);
+    pub(crate) const FETCH: Self = Self(1);
     pub(crate) const INIT_PRODUCER_ID: Self = Self(22);
     pub(crate) const ADD_PARTITIONS: Self = Self(24);
     pub(crate) const ADD_OFFSETS: Self = Self(25);
