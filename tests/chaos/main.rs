@@ -38,6 +38,8 @@ mod load;
 mod packets;
 mod people;
 mod plan;
+#[path = "../shared/port.rs"]
+mod port;
 mod progress;
 mod reader;
 #[expect(dead_code, reason = "other tests need more of it")]
@@ -49,6 +51,7 @@ mod versions;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicU32;
@@ -133,12 +136,17 @@ impl World {
         let redis = Redis::start();
         let redis_address = redis.address().parse().expect("an address");
         let redis_gate = Gate::to(redis_address, runtime.handle());
-        let ports = [(); BROKERS].map(|()| free_port());
+        // They listen before the brokers start: nobody else can take a port that brokers advertise.
+        let entrances =
+            [(); BROKERS].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let ports = entrances
+            .each_ref()
+            .map(|entrance| entrance.local_addr().expect("an address").port());
         let cluster = Cluster::start(&dir.join("kafka"), &ports);
         let mut broker = 0..;
-        let proxies = ports.map(|port| {
+        let proxies = entrances.map(|entrance| {
             let upstream = cluster.upstream(broker.next().unwrap_or(0));
-            Proxy::start(port, upstream.port())
+            Proxy::start(entrance, upstream.port())
         });
         let admin = Admin::new(&cluster.addresses, runtime.handle());
         admin.allow_everything().expect("permissions are given");
@@ -375,17 +383,6 @@ fn apply(environment: &[(String, String)]) -> Result<(), String> {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&applied.stderr).into_owned())
-}
-
-/// A port that is free now, below those from which systems take the ports of outgoing connections.
-fn free_port() -> u16 {
-    let mut candidates = std::iter::repeat_with(|| {
-        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
-        20_000 + u16::try_from(random % 12_000).unwrap_or(0)
-    });
-    candidates
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
 }
 
 /// Tells whoever waits for it that this is the end, also when a test fails.

@@ -1,11 +1,13 @@
 //! What only something in between can do: a commit without an answer, of which it shows only afterwards
 //! whether it went through; records that are older than they should be when they arrive.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::broker::{Broker, Entrance, free_port};
+use crate::broker::{Broker, Entrance};
 use crate::kafka::wait_until;
 use crate::kafka_proxy::{Action, Api, Proxy, Rule};
+use crate::port::Port;
 use crate::process::Process;
 use crate::request::Request;
 use crate::traffic::{Traffic, otps_created};
@@ -29,15 +31,18 @@ pub(crate) struct Between {
 impl Between {
     /// With a session time-out in milliseconds.
     pub(crate) fn start(session: &str) -> Self {
-        let (port, advertised) = (free_port(), free_port());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let advertised = listener.local_addr().expect("an address").port();
+        let port = Port::reserve();
+        let behind = port.number();
         let entrance = Entrance {
             name: "PROXIED",
             protocol: "PLAINTEXT",
             port,
             advertised,
         };
-        let broker = Broker::with_entrance(&entrance, &[], &[]);
-        let proxy = Proxy::start(advertised, port);
+        let broker = Broker::with_entrance(entrance, &[], &[]);
+        let proxy = Proxy::start(listener, behind);
         let setup = Setup {
             broker: Some(broker.address.clone()),
             ..Setup::default()

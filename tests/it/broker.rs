@@ -1,7 +1,6 @@
 //! A broker of a test's own, for what cannot be done to a shared one: stop it, put something
 //! between it and the service, or let it ask who we are.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,10 +8,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::port::Port;
+
 /// A real Apache Kafka in a folder of its own; gone when dropped.
 pub(crate) struct Broker {
     dir: TempDir,
     pub(crate) address: String,
+    /// Those that were chosen for it.
+    _ports: Vec<Port>,
 }
 
 /// A second way into a broker, next to the one that the tests themselves use.
@@ -22,7 +25,7 @@ pub(crate) struct Entrance {
     /// `PLAINTEXT` or `SASL_SSL`.
     pub(crate) protocol: &'static str,
     /// The port that the broker listens on.
-    pub(crate) port: u16,
+    pub(crate) port: Port,
     /// The port that clients are sent to.
     pub(crate) advertised: u16,
 }
@@ -36,21 +39,21 @@ impl Broker {
     pub(crate) fn with(properties: &[&str]) -> Self {
         let dir = TempDir::new().expect("a folder");
         let address = script(dir.path(), &start_with(properties));
-        Self { dir, address }
+        Self {
+            dir,
+            address,
+            _ports: Vec::new(),
+        }
     }
 
     /// With a second listener on `port`, whose clients are sent to `advertised`.
-    pub(crate) fn advertising(port: u16, advertised: &str) -> Self {
-        let own = free_port();
-        let arguments = second_listener(own, "OTHER", "PLAINTEXT", port, advertised);
-        let dir = TempDir::new().expect("a folder");
-        let address = script(dir.path(), &arguments);
-        Self { dir, address }
+    pub(crate) fn advertising(port: Port, advertised: &str) -> Self {
+        Self::with_listener("OTHER", "PLAINTEXT", port, advertised, |_| {})
     }
 
     /// With a second listener, more properties and accounts for SASL/SCRAM (`name=password`).
     pub(crate) fn with_entrance(
-        entrance: &Entrance,
+        entrance: Entrance,
         properties: &[String],
         accounts: &[String],
     ) -> Self {
@@ -61,15 +64,33 @@ impl Broker {
             advertised,
         } = entrance;
         let advertised = format!("127.0.0.1:{advertised}");
-        let mut arguments = second_listener(free_port(), name, protocol, *port, &advertised);
-        for (option, values) in [("--set", properties), ("--scram", accounts)] {
-            for value in values {
-                arguments.extend([option.to_owned(), value.clone()]);
+        Self::with_listener(name, protocol, port, &advertised, |arguments| {
+            for (option, values) in [("--set", properties), ("--scram", accounts)] {
+                for value in values {
+                    arguments.extend([option.to_owned(), value.clone()]);
+                }
             }
-        }
+        })
+    }
+
+    fn with_listener(
+        name: &str,
+        protocol: &str,
+        port: Port,
+        advertised: &str,
+        more: impl FnOnce(&mut Vec<String>),
+    ) -> Self {
+        let [own, controller] = [(); 2].map(|()| Port::reserve());
+        let ports = [&own, &port, &controller].map(Port::number);
+        let mut arguments = second_listener(ports, name, protocol, advertised);
+        more(&mut arguments);
         let dir = TempDir::new().expect("a folder");
         let address = script(dir.path(), &arguments);
-        Self { dir, address }
+        Self {
+            dir,
+            address,
+            _ports: vec![own, port, controller],
+        }
     }
 
     /// The log of a partition in which nothing was deleted yet.
@@ -172,15 +193,13 @@ fn start_with(properties: &[&str]) -> Vec<String> {
     std::iter::once("start".to_owned()).chain(set).collect()
 }
 
-/// The arguments of a broker that listens for the tests on `own`, and has a second listener.
+/// The arguments of a broker that listens for the tests on `own`, and has a second listener on `port`.
 fn second_listener(
-    own: u16,
+    [own, port, controller]: [u16; 3],
     name: &str,
     protocol: &str,
-    port: u16,
     advertised: &str,
 ) -> Vec<String> {
-    let controller = free_port();
     let settings = [
         format!(
             "listeners=PLAINTEXT://127.0.0.1:{own},{name}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"
@@ -195,17 +214,6 @@ fn second_listener(
     let mut arguments = start_with(&settings.each_ref().map(String::as_str));
     arguments.extend(["--port".to_owned(), own.to_string()]);
     arguments
-}
-
-/// A port that is free now, below those from which systems take the ports of outgoing connections.
-pub(crate) fn free_port() -> u16 {
-    let mut candidates = std::iter::repeat_with(|| {
-        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
-        20_000 + (random % 12_000) as u16
-    });
-    candidates
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
 }
 
 fn script(dir: &Path, arguments: &[String]) -> String {

@@ -55,6 +55,8 @@ mod outage;
 mod outages;
 mod overload;
 mod poison;
+#[path = "../shared/port.rs"]
+mod port;
 mod process;
 mod progress;
 mod quota;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::command::run;
 use crate::kafka::{Draft, wait_for};
+use crate::port::Port;
 use crate::request::Request;
 use crate::world::World;
 
@@ -92,9 +93,8 @@ fn instances_that_are_asked_say_how_they_are_and_silent_ones_are_named() {
     world.assert_works("9876580003", "works");
     world.wait_for_outcomes(1);
     let port = process.management_port().expect("it listens");
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let nobody = free.local_addr().expect("an address").port();
-    drop(free);
+    let unused = Port::reserve();
+    let nobody = unused.number();
     let asked = format!(
         "status --management http://127.0.0.1:{port} --management http://127.0.0.1:{nobody}"
     );

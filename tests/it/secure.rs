@@ -11,10 +11,11 @@ use user_otp::egov::Service;
 use user_otp::egov::standin::{Behaviour, Fault, User};
 
 use crate::acl::{Operation, Pattern, Permission, Resource, grant, revoke};
-use crate::broker::{Broker, Entrance, free_port};
+use crate::broker::{Broker, Entrance};
 use crate::client::Client;
 use crate::kafka::{Draft, wait_until};
 use crate::management::{health, trouble};
+use crate::port::Port;
 use crate::redis_server::Redis;
 use crate::request::Request;
 use crate::world::{Setup, World, own_prefix};
@@ -57,11 +58,12 @@ impl Secured {
         make_authority(files.path(), "ca");
         make_authority(files.path(), "stranger");
         make_certificate(files.path());
-        let port = free_port();
+        let reserved = Port::reserve();
+        let port = reserved.number();
         let entrance = Entrance {
             name: "SECURE",
             protocol: "SASL_SSL",
-            port,
+            port: reserved,
             advertised: port,
         };
         let keys = files.path().join("broker.pem");
@@ -74,7 +76,7 @@ impl Secured {
             "super.users=User:ANONYMOUS".to_owned(),
         ];
         let accounts = [USER, VIEWER, OPERATOR, NEWCOMER].map(|user| format!("{user}={PASSWORD}"));
-        let broker = Broker::with_entrance(&entrance, &properties, &accounts);
+        let broker = Broker::with_entrance(entrance, &properties, &accounts);
         Self {
             broker,
             files,
@@ -400,7 +402,8 @@ fn redis_is_asked_over_tls_where_its_certificate_is_trusted_and_is_away_where_no
     make_authority(files.path(), "stranger");
     make_certificate(files.path());
     let file = |name: &str| files.path().join(name).display().to_string();
-    let port = free_port();
+    let reserved = Port::reserve();
+    let port = reserved.number();
     let options = [
         ("--tls-port", port.to_string()),
         ("--tls-cert-file", file("broker.crt")),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::acl::Operation;
-use crate::broker::{Broker, Entrance, free_port};
+use crate::broker::{Broker, Entrance};
 use crate::command::start_as;
 use crate::kafka::{wait_for, wait_until};
 use crate::management::{Scrape, health};
+use crate::port::Port;
 use crate::process::Process;
 use crate::quota::limit_reading;
 use crate::request::Request;
@@ -155,18 +156,18 @@ fn an_end_without_records_is_no_stall() {
 
 /// A broker that lets transactions be open for 30 s, and forgets to end them.
 fn broker_with_hanging_transactions() -> Broker {
-    let port = free_port();
+    let port = Port::reserve();
     let entrance = Entrance {
         name: "OTHER",
         protocol: "PLAINTEXT",
+        advertised: port.number(),
         port,
-        advertised: port,
     };
     let properties = [
         "transaction.max.timeout.ms=30000",
         "transaction.abort.timed.out.transaction.cleanup.interval.ms=3600000",
     ];
-    Broker::with_entrance(&entrance, &properties.map(str::to_owned), &[])
+    Broker::with_entrance(entrance, &properties.map(str::to_owned), &[])
 }
 
 #[test]

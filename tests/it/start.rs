@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 
-use crate::broker::{Broker, free_port};
+use crate::broker::Broker;
 use crate::command;
+use crate::port::Port;
 use crate::process::Process;
 use crate::world::{Setup, World};
 
@@ -67,11 +68,13 @@ fn an_advertised_listener_that_cannot_be_reached_is_named_in_time(
     #[case] why: &str,
 ) {
     const PATIENCE: Duration = Duration::from_secs(10);
-    let (port, other) = (free_port(), free_port());
+    let [entrance, other] = [(); 2].map(|()| Port::reserve());
     // The system takes connections to it, and nobody reads from them.
-    let _listener = listens.map(|()| TcpListener::bind((host, other)).expect("the port is free"));
-    let advertised = format!("{host}:{other}");
-    let broker = Broker::advertising(port, &advertised);
+    let _listener = listens
+        .map(|()| TcpListener::bind((host, other.number())).expect("the port is reserved for it"));
+    let advertised = format!("{host}:{}", other.number());
+    let port = entrance.number();
+    let broker = Broker::advertising(entrance, &advertised);
     let world = World::with(
         Setup {
             broker: Some(broker.address.clone()),
@@ -104,7 +107,8 @@ fn an_advertised_listener_that_cannot_be_reached_is_named_in_time(
 fn brokers_that_do_not_answer_are_given_up_in_time() {
     const PATIENCE: Duration = Duration::from_secs(3);
     let world = World::new();
-    let nobody = format!("127.0.0.1:{}", free_port());
+    let unused = Port::reserve();
+    let nobody = format!("127.0.0.1:{}", unused.number());
     let settings = [
         ("KAFKA__BROKERS", nobody.as_str()),
         ("KAFKA__STARTUP_TIMEOUT", "3s"),

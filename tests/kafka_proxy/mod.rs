@@ -75,9 +75,8 @@ struct Held {
 }
 
 impl Proxy {
-    /// Takes connections on `port` and passes them on to `broker`.
-    pub(crate) fn start(port: u16, broker: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    /// Takes connections from `listener` and passes them on to `broker`.
+    pub(crate) fn start(listener: TcpListener, broker: u16) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),

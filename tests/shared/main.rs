@@ -4,6 +4,7 @@
 
 mod idempotency;
 mod limits;
+mod port;
 mod server;
 
 use std::future::Future;

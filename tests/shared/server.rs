@@ -1,7 +1,7 @@
 //! A real Redis of a test's own, for what cannot be done to a shared one: kill it, freeze it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::port::Port;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Debian's `redis-server`, on a free port, without a disk; gone when dropped.
 pub(crate) struct Redis {
-    port: u16,
+    port: Port,
     child: Child,
     dir: TempDir,
     options: Vec<String>,
@@ -27,28 +29,20 @@ impl Redis {
     /// With more options.
     pub(crate) fn with(options: &[String]) -> Self {
         let dir = TempDir::new().expect("a folder");
-        // Somebody else may take the port between our asking for a free one and its using it.
-        for _ in 0..10 {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = free.local_addr().expect("an address").port();
-            drop(free);
-            let mut child = spawn(port, &dir, options);
-            if answers(port, &mut child) {
-                let options = options.to_vec();
-                return Self {
-                    port,
-                    child,
-                    dir,
-                    options,
-                };
-            }
+        let port = Port::reserve();
+        let mut child = spawn(port.number(), &dir, options);
+        assert!(answers(port.number(), &mut child), "redis-server starts");
+        Self {
+            port,
+            child,
+            dir,
+            options: options.to_vec(),
         }
-        panic!("redis-server does not start");
     }
 
     /// As `limits.redis` has it.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     pub(crate) fn kill(&mut self) {
@@ -59,8 +53,11 @@ impl Redis {
     /// At the same address, with nothing in it.
     pub(crate) fn start_again(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.dir, &self.options);
-        assert!(answers(self.port, &mut self.child), "it starts again");
+        self.child = spawn(self.port.number(), &self.dir, &self.options);
+        assert!(
+            answers(self.port.number(), &mut self.child),
+            "it starts again"
+        );
     }
 
     pub(crate) fn freeze(&self) {
