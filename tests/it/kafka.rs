@@ -197,19 +197,20 @@ impl Kafka {
             .expect("the topic is created");
         // A new topic is unknown to a client for a moment: ask until it has all its leaders.
         let reader = self.reader("new-topic");
-        wait_until("the new topic has leaders", || {
+        wait_for("the new topic has leaders", || {
             let metadata = reader
                 .fetch_metadata(Some(name), PATIENCE)
-                .expect("the broker answers");
+                .map_err(|error| error.to_string())?;
             let found = metadata.topics().iter().find(|topic| topic.name() == name);
-            found.is_some_and(|topic| {
+            let is_there = found.is_some_and(|topic| {
                 topic.error().is_none()
                     && topic.partitions().len() == usize::try_from(partitions).unwrap_or_default()
                     && topic
                         .partitions()
                         .iter()
                         .all(|partition| partition.leader() >= 0)
-            })
+            });
+            is_there.then_some(()).ok_or_else(|| "not yet".to_owned())
         });
     }
 
