@@ -271,6 +271,7 @@ impl<H: Handler> Intake<H> {
                     {
                         say_lost(core, &partition, at, tracker.commit_point());
                     }
+                    core.membership.disturb();
                     let mut list = TopicPartitionList::new();
                     let offset = Offset::Offset(tracker.commit_point());
                     let anew = list
@@ -285,7 +286,7 @@ impl<H: Handler> Intake<H> {
                         Err(error) => {
                             tracing::warn!(%error, "a partition could not be started; asking again");
                             // What is assigned already cannot be assigned.
-                            out_of_range::unassign(&self.consumer, &partition);
+                            out_of_range::unassign(core, &self.consumer, &partition);
                         }
                     }
                 }
@@ -459,7 +460,29 @@ impl Callbacks {
         Self { core, notes }
     }
 
+    /// Lets go what is held, but `leaving`, where the group had a generation without us: others had it, and read on.
+    /// Whether it had.
+    fn start_over(&self, consumer: &Consumer, leaving: &[Partition]) -> bool {
+        let core = &self.core;
+        let missed = core.membership.take_missed();
+        if missed {
+            let mut kept = core.lock().state.partitions();
+            kept.retain(|partition| !leaving.contains(partition));
+            if !kept.is_empty() {
+                tracing::warn!(
+                    partitions = kept.len(),
+                    "the group went on without this instance for a while: starting again where the others committed"
+                );
+                out_of_range::start_again(core, consumer, &kept, Ask::Committed);
+            }
+            core.lock().ask_all_again();
+        }
+        missed
+    }
+
     fn assign(&self, consumer: &Consumer, partitions: &[Partition]) {
+        self.start_over(consumer, &[]);
+        self.core.membership.renew(consumer);
         self.core.metrics.rebalanced(Rebalance::Assigned);
         let (partitions, foreign): (Vec<_>, Vec<_>) = partitions
             .iter()
@@ -569,10 +592,13 @@ impl Callbacks {
 
     fn revoke(&self, consumer: &Consumer, partitions: &[Partition]) {
         let core = &self.core;
+        // Asked first: what is let go clears librdkafka's own note.
         let lost = consumer.assignment_lost();
-        if lost {
+        let left = self.start_over(consumer, partitions) || lost;
+        if left {
             core.vitals.left();
         }
+        let lost = core.membership.take_disturbed() || left;
         core.metrics.rebalanced(if lost {
             Rebalance::Lost
         } else {
@@ -591,8 +617,9 @@ impl Callbacks {
             let assigned = assigned.filter(|one| shared.state.next_offset(one).is_some());
             assigned.cloned().collect()
         };
-        // In a lost assignment the broker decides by generation; waiting would help nobody.
+        // From a lost assignment nothing can be committed; waiting would help nobody.
         if !lost {
+            core.membership.renew(consumer);
             let drained = core.wait_until(core.settings.drain, |shared| {
                 shared.state.is_drained(partitions)
             });
@@ -600,6 +627,8 @@ impl Callbacks {
             tracing::debug!(drained, closed, "drained for a rebalance");
         }
         let skipped = core.lock().state.end_revoke(partitions);
+        // Now that they are gone, the rest may go on.
+        core.membership.renew(consumer);
         tracing::info!(
             partitions = partitions.len(),
             lost,
@@ -611,7 +640,7 @@ impl Callbacks {
             // One that is not assigned fails them all, and the group waits for an answer.
             assigned
                 .iter()
-                .for_each(|one| out_of_range::unassign(consumer, one));
+                .for_each(|one| out_of_range::unassign(core, consumer, one));
             if let Err(error) = consumer.incremental_unassign(&TopicPartitionList::new()) {
                 tracing::debug!(%error, "unassign");
             }
@@ -622,6 +651,7 @@ impl Callbacks {
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let vitals = &self.core.vitals;
+        self.core.membership.read(facility, line);
         match refused::read_line(facility, line) {
             Some(Line::NoCoordinator(code)) => vitals.consumer.note(code),
             Some(Line::Coordinator) => vitals.consumer.coordinator_found(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clients::Reachability;
 use super::consumer_watch::ConsumerWatch;
+use super::membership::Membership;
 use super::out_of_range::OutOfRange;
 use super::poison::Inputs;
 use super::start::Ask;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     /// What cannot be decoded of topics of ours, and waits for an operator.
     pub(crate) unreadable: Mutex<BTreeMap<Partition, Span>>,
     pub(crate) reachability: Arc<Reachability>,
+    pub(crate) membership: Membership,
     /// What is wrong with the consumer.
     pub(crate) watch: Mutex<ConsumerWatch>,
     /// A poll that might have waited came back with nothing: the client has nothing to give.
@@ -90,6 +92,7 @@ impl Core {
         let state = State::new(settings.bounds.clone());
         let inputs = Inputs::new(settings.poison_share, settings.poison_window);
         let watch = ConsumerWatch::new(settings.stall_after);
+        let membership = Membership::new(&settings.connection);
         Self {
             settings,
             clock,
@@ -102,6 +105,7 @@ impl Core {
             suspects: Mutex::default(),
             unreadable: Mutex::default(),
             reachability: Arc::default(),
+            membership,
             watch: Mutex::new(watch),
             drained: AtomicBool::new(false),
             shared: Mutex::new(Shared {
@@ -208,6 +212,18 @@ impl Shared {
         self.questions += 1;
         let question = self.questions;
         self.pending.insert(partition, Pending { ask, question });
+    }
+
+    /// Asks anew where what waits for an answer starts: the answers to come may be too old.
+    pub(crate) fn ask_all_again(&mut self) {
+        let pending: Vec<_> = self
+            .pending
+            .iter()
+            .map(|(one, of)| (one.clone(), of.ask))
+            .collect();
+        for (partition, ask) in pending {
+            self.ask(partition, ask);
+        }
     }
 
     /// Notes partitions of topics that are not ours, and says each topic once.

@@ -71,6 +71,7 @@ pub mod jobs;
 mod keeper;
 pub mod lanes;
 mod lasting;
+mod membership;
 pub mod offsets;
 mod out_of_range;
 pub mod output;

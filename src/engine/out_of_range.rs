@@ -129,7 +129,7 @@ pub(super) fn look(core: &Core, consumer: &Consumer) {
         } else {
             Ask::Anew(position.unwrap_or(next).max(next))
         };
-        start_again(core, consumer, partition, ask);
+        start_again(core, consumer, &[partition], ask);
     }
     fetch_again(core, consumer, &others);
 }
@@ -174,7 +174,7 @@ pub(super) fn assign_at(
     partition: &Partition,
     offset: i64,
 ) -> bool {
-    unassign(consumer, partition);
+    unassign(core, consumer, partition);
     // A list of its own: one that went through `resume` names the partition that was given up, and
     // librdkafka ends the process by an assertion when its topic disappears later.
     let mut list = TopicPartitionList::new();
@@ -188,30 +188,39 @@ pub(super) fn assign_at(
             %error,
             "a partition could not be assigned again; starting it where it is committed"
         );
-        start_again(core, consumer, partition.clone(), Ask::Committed);
+        start_again(
+            core,
+            consumer,
+            std::slice::from_ref(partition),
+            Ask::Committed,
+        );
     }
     assigned.is_ok()
 }
 
-/// Ends the partition's assignment, and begins the next one where the answer says.
-pub(super) fn start_again(core: &Core, consumer: &Consumer, partition: Partition, ask: Ask) {
-    unassign(consumer, &partition);
-    let one = std::slice::from_ref(&partition);
+/// Ends the partitions' assignment, and begins the next one where the answer says.
+pub(super) fn start_again(core: &Core, consumer: &Consumer, partitions: &[Partition], ask: Ask) {
+    partitions
+        .iter()
+        .for_each(|one| unassign(core, consumer, one));
     {
         let mut shared = core.lock();
-        let epochs = shared.state.begin_revoke(one);
+        let epochs = shared.state.begin_revoke(partitions);
         shared.cancel(&epochs);
         core.places_freed();
     }
     // What is being committed is to be in the answer.
     core.wait_until(core.settings.drain, |shared| !shared.transaction_open);
     let mut shared = core.lock();
-    shared.state.end_revoke(one);
-    shared.ask(partition, ask);
+    shared.state.end_revoke(partitions);
+    partitions
+        .iter()
+        .for_each(|partition| shared.ask(partition.clone(), ask));
 }
 
 /// One that is not assigned stays so.
-pub(super) fn unassign(consumer: &Consumer, partition: &Partition) {
+pub(super) fn unassign(core: &Core, consumer: &Consumer, partition: &Partition) {
+    core.membership.disturb();
     if let Err(error) = give_back(consumer, std::slice::from_ref(partition)) {
         tracing::debug!(%error, "unassign");
     }

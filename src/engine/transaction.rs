@@ -410,13 +410,13 @@ impl Committer {
         batch.extend(each);
     }
 
-    /// Decides under one lock what the transaction commits: fresh group metadata, results of
+    /// Decides under one lock what the transaction commits: the generation of our assignment, results of
     /// assignments that are still ours, and the offsets of exactly those.
     fn decide(
         &mut self,
         batch: &mut Vec<Finished>,
         offsets_due: bool,
-    ) -> Option<(ConsumerGroupMetadata, Vec<Commit>)> {
+    ) -> Option<(Arc<ConsumerGroupMetadata>, Vec<Commit>)> {
         let core = Arc::clone(&self.core);
         let mut shared = core.lock();
         batch.retain(|finished| {
@@ -449,7 +449,7 @@ impl Committer {
         if commits.is_empty() {
             return None;
         }
-        let metadata = self.consumer.group_metadata()?;
+        let metadata = self.core.membership.of_assignment(&self.consumer)?;
         shared.transaction_open = true;
         Some((metadata, commits))
     }
