@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::EngineError;
 use super::consumer::{Consumer, note_positions};
 use super::consumer_errors::{ConsumerError, ConsumerErrors};
 use super::core::Core;
@@ -241,6 +242,11 @@ pub(crate) fn look(core: &Core, consumer: &Consumer) {
     drop(watch);
     for stall in to_do.stalled.iter().chain(&to_do.still_stalled) {
         suspect(core, stall);
+    }
+    let mut stalled = to_do.still_stalled.iter().map(|stall| &stall.partition);
+    if let Some(partition) = stalled.find(|one| core.out_of_range.has_old_epoch(one)) {
+        core.fail(EngineError::OldEpoch(partition.clone()));
+        return;
     }
     let partitions_of = |stalls: &[Stall]| -> Vec<Partition> {
         stalls.iter().map(|stall| stall.partition.clone()).collect()

@@ -218,6 +218,12 @@ pub enum EngineError {
         /// What follows the mark.
         version: String,
     },
+    /// The Kafka client ignores the leader of a partition whose topic was created again.
+    #[error(
+        "{0} is not read: its topic was created again, and the Kafka client waits for a later leader epoch; a new \
+         process reads it"
+    )]
+    OldEpoch(Partition),
     /// Another process uses our transactional id.
     #[error(
         "another process uses the transactional id {id}: give each instance its own kafka.instance, and stop one of \

@@ -11,6 +11,9 @@
 //! | a topic changed its id | the log is another, whatever its offsets | it starts at the beginning where a record was read in this assignment, else where it is committed |
 //! | no line, only the error | some partition is not fetched | each other one is fetched again from its next offset |
 //!
+//! librdkafka keeps a partition's leader epoch over such a topic. While the new log's epochs are lower, it ignores its
+//! leaders, and nothing but a new client reads it. So a partition that stays still then ends the process.
+//!
 //! A broker without topic ids (before Kafka 2.8) does not tell a topic that was created again from the one
 //! before, unless the next offset is out of range.
 
@@ -34,6 +37,15 @@ const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 pub(crate) struct OutOfRange {
     heard: AtomicBool,
     named: Mutex<Named>,
+    epochs: Mutex<Epochs>,
+}
+
+/// Whose leaders librdkafka ignores.
+#[derive(Debug, Default)]
+struct Epochs {
+    created_again: BTreeSet<String>,
+    /// A lagging broker also has this said, for a moment.
+    ignored: BTreeSet<(String, i32)>,
 }
 
 /// What librdkafka's log named.
@@ -54,6 +66,14 @@ impl OutOfRange {
         if self.named.lock().read(facility, line) {
             self.heard();
         }
+        self.epochs.lock().read(facility, line);
+    }
+
+    /// Whether librdkafka ignores the leader of a partition whose topic was created again.
+    pub(crate) fn has_old_epoch(&self, partition: &Partition) -> bool {
+        let epochs = self.epochs.lock();
+        let one = (partition.topic.to_string(), partition.number);
+        epochs.created_again.contains(&*partition.topic) && epochs.ignored.contains(&one)
     }
 
     /// Whether something was heard. What is delivered meanwhile may be from another log.
@@ -71,8 +91,8 @@ impl Named {
     /// Whether the line names something.
     fn read(&mut self, facility: &str, line: &str) -> bool {
         match facility {
-            "OFFSET" => line_of_reset(line).is_some_and(|(topic, number)| {
-                self.partitions.insert((topic.to_owned(), number));
+            "OFFSET" => line_of_reset(line).is_some_and(|partition| {
+                self.partitions.insert(partition);
                 true
             }),
             "METADATA" => line_of_new_id(line).is_some_and(|topic| {
@@ -84,13 +104,38 @@ impl Named {
     }
 }
 
+impl Epochs {
+    fn read(&mut self, facility: &str, line: &str) {
+        match facility {
+            "METADATA" => self
+                .created_again
+                .extend(line_of_new_id(line).map(str::to_owned)),
+            "BROKER" => {
+                let ignored = line.split_once("]: ignoring outdated metadata update ");
+                let taken = line.split_once("]: leader ");
+                if let Some(one) = ignored.and_then(|(before, _)| partition_of(before)) {
+                    self.ignored.insert(one);
+                } else if let Some(one) = taken.and_then(|(before, _)| partition_of(before)) {
+                    self.ignored.remove(&one);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// `[thrd:main]: requests [3]: offset reset (at offset 150 (leader epoch 0), broker 1) to offset INVALID …`
-fn line_of_reset(line: &str) -> Option<(&str, i32)> {
-    let (partition, reset) = line.split_once(": offset reset (at ")?;
+fn line_of_reset(line: &str) -> Option<(String, i32)> {
+    let (partition, reset) = line.split_once("]: offset reset (at ")?;
     reset.split_once(") to offset INVALID")?;
-    let (topic, number) = partition.rsplit_once(" [")?;
+    partition_of(partition)
+}
+
+/// Of `[thrd:main]: requests [3`.
+fn partition_of(text: &str) -> Option<(String, i32)> {
+    let (topic, number) = text.rsplit_once(" [")?;
     let topic = topic.rsplit(' ').next()?;
-    Some((topic, number.strip_suffix(']')?.parse().ok()?))
+    Some((topic.to_owned(), number.parse().ok()?))
 }
 
 /// `[thrd:main]: Topic requests changed id from … to …`
@@ -264,6 +309,35 @@ mod tests {
             assert_eq!(out_of_range.is_heard(), names_one, "{facility}: {line}");
             assert_eq!(out_of_range.take(), expected, "{facility}: {line}");
             assert!(!out_of_range.is_heard(), "it was taken");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_ignored_counts_where_the_topic_was_created_again() {
+        let ignored = "[thrd:main]: it-0.request [3]: ignoring outdated metadata update with leader epoch 0 which is \
+            older than our cached epoch 4";
+        let taken = "[thrd:main]: it-0.request [3]: leader 1 epoch 4 -> leader 2 epoch 5";
+        let again = "[thrd:main]: Topic it-0.request changed id from 8H5yzJ2bQxCmH0t4sR6mOw to w-Vm3Q8kSmexGpJTHZJ5rA";
+        let cases: [(&[(&str, &str)], bool); 4] = [
+            (&[("BROKER", ignored)], false),
+            (&[("METADATA", again)], false),
+            (&[("METADATA", again), ("BROKER", ignored)], true),
+            (
+                &[("METADATA", again), ("BROKER", ignored), ("BROKER", taken)],
+                false,
+            ),
+        ];
+        for (lines, expected) in cases {
+            let heard = OutOfRange::default();
+            lines
+                .iter()
+                .for_each(|(facility, line)| heard.read(facility, line));
+            let one = |number| Partition {
+                topic: "it-0.request".into(),
+                number,
+            };
+            assert_eq!(heard.has_old_epoch(&one(3)), expected, "{lines:?}");
+            assert!(!heard.has_old_epoch(&one(4)));
         }
     }
 }

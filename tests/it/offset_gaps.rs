@@ -6,6 +6,7 @@ use std::time::Duration;
 use user_otp::egov::Service;
 use user_otp::egov::standin::Behaviour;
 
+use crate::broker::Broker;
 use crate::kafka::{Draft, wait_for, wait_until};
 use crate::process::Process;
 use crate::request::Request;
@@ -149,6 +150,45 @@ fn a_topic_created_again_under_load_is_read_on_every_partition() {
         std::thread::sleep(pause);
     }
     world.assert_published_once(&ids(80..sent));
+    world.wait_for_no_lag();
+}
+
+/// librdkafka keeps the leader epoch of the old log, and ignores the new one's leaders until theirs is as high.
+#[test]
+fn a_topic_created_again_after_changes_of_its_leaders_is_read_by_the_next_process() {
+    let broker = Broker::start();
+    let world = World::with(Setup {
+        partitions: PARTITIONS,
+        broker: Some(broker.address.clone()),
+        ..Setup::default()
+    });
+    world.egov.everyone(true);
+    let mut process = world.start("a");
+    for round in 0..2 {
+        let numbers = 40 * round..40 * (round + 1);
+        world.publish_drafts(&logins(numbers.clone(), PARTITIONS));
+        world.assert_published_once(&ids(numbers));
+        broker.stop();
+        broker.start_again();
+    }
+    world.publish_drafts(&logins(80..120, PARTITIONS));
+    world.assert_published_once(&ids(80..120));
+    world.create_requests_again();
+    world.publish_drafts(&logins(120..200, PARTITIONS));
+    assert_eq!(
+        process.wait_ended().code(),
+        Some(1),
+        "{}",
+        process.output.text()
+    );
+    assert!(
+        process
+            .output
+            .text()
+            .contains("its topic was created again")
+    );
+    let _process = world.start("a");
+    world.assert_published_once(&ids(120..200));
     world.wait_for_no_lag();
 }
 
