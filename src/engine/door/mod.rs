@@ -242,6 +242,10 @@ impl Receipt {
     /// unconfirmed where nobody will ever know.
     pub async fn late(mut self) -> Confirmation {
         self.claim.give_up();
+        if self.confirmation.is_terminated() {
+            // It was told already, and asking again would panic.
+            return Confirmation::Unconfirmed;
+        }
         let late = (&mut self.confirmation).await;
         late.unwrap_or(Confirmation::Unconfirmed)
     }

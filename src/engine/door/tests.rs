@@ -186,6 +186,26 @@ async fn what_failed_before_its_commit_is_repeated_while_it_is_waited_for(
     assert_eq!(world.sent("outcomes"), once(&["first"]));
 }
 
+#[rstest::rstest]
+#[case::the_committer_does_not_know(true)]
+#[case::the_committer_is_gone(false)]
+#[tokio::test]
+async fn what_was_told_to_be_unconfirmed_stays_so(#[case] told: bool) {
+    let (reply, confirmation) = oneshot::channel();
+    let claim = Arc::<Claim>::default();
+    let mut receipt = Receipt {
+        claim: Arc::clone(&claim),
+        confirmation,
+    };
+    assert!(claim.begin());
+    match told {
+        true => reply.send(Confirmation::Unconfirmed).expect("it waits"),
+        false => drop(reply),
+    }
+    assert_eq!(receipt.confirm(PATIENCE).await, Confirmation::Unconfirmed);
+    assert_eq!(receipt.late().await, Confirmation::Unconfirmed);
+}
+
 #[tokio::test]
 async fn what_was_not_begun_is_withdrawn_and_never_sent() {
     let world = World::new();
