@@ -24,6 +24,8 @@ mod disk;
 mod faketime;
 mod faults;
 mod fleet;
+#[path = "../shared/frozen.rs"]
+mod frozen;
 mod gate;
 mod journal;
 #[expect(dead_code, reason = "other tests need more of it")]

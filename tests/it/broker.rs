@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::frozen::freeze;
 use crate::port::Port;
 
 /// A real Apache Kafka in a folder of its own; gone when dropped.
@@ -110,7 +111,7 @@ impl Broker {
 
     /// SIGSTOP: it holds its connections, and says nothing.
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
+        freeze(self.pid());
     }
 
     /// SIGCONT.
@@ -118,10 +119,13 @@ impl Broker {
         self.signal(Signal::SIGCONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    fn pid(&self) -> Pid {
         let pid = std::fs::read_to_string(self.dir.path().join("pid")).expect("it runs");
-        let pid = pid.trim().parse().expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("it is ours");
+        Pid::from_raw(pid.trim().parse().expect("a process id"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("it is ours");
     }
 
     pub(crate) fn stop(&self) {

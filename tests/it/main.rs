@@ -23,6 +23,8 @@ mod failures;
 #[path = "../shared/faketime/mod.rs"]
 mod faketime;
 mod flow;
+#[path = "../shared/frozen.rs"]
+mod frozen;
 mod hostile;
 mod hostile_input;
 mod http;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::frozen::freeze;
 use crate::kafka::{wait_for, wait_until};
 
 /// Everything a process has printed so far.
@@ -191,7 +192,8 @@ impl Process {
 
     /// SIGSTOP: it stands still and does not know.
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
+        let pid = i32::try_from(self.id()).expect("a process id");
+        freeze(Pid::from_raw(pid));
     }
 
     /// SIGCONT.

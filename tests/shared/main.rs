@@ -2,6 +2,7 @@
 //! library's own doors and a clock that the tests move.
 #![expect(clippy::panic, reason = "a test fails by a panic")]
 
+mod frozen;
 mod idempotency;
 mod limits;
 mod port;

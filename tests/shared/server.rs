@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::frozen::freeze;
 use crate::port::Port;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -61,7 +62,8 @@ impl Redis {
     }
 
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        freeze(Pid::from_raw(pid));
     }
 
     pub(crate) fn thaw(&self) {
