@@ -33,7 +33,7 @@ struct Heard {
     is_new: bool,
     /// There was a generation without us since [`Membership::take_missed`].
     missed: bool,
-    /// Something was assigned or let go outside of a callback since the last one.
+    /// Something was assigned or let go since the last revocation that was not the answer to a rebalance.
     disturbed: bool,
 }
 
@@ -63,7 +63,7 @@ impl Membership {
         heard.is_new = true;
     }
 
-    /// Notes that something is assigned or let go outside of a callback.
+    /// Notes that something is assigned or let go that is not the answer to a rebalance.
     pub(crate) fn disturb(&self) {
         self.heard.lock().disturbed = true;
     }

@@ -63,10 +63,24 @@ impl OutOfRange {
 
     /// A line of librdkafka's log. It is written before the first record of another log is handed over.
     pub(crate) fn read(&self, facility: &str, line: &str) {
-        if self.named.lock().read(facility, line) {
-            self.heard();
+        match Line::of(facility, line) {
+            Some(Line::Reset(partition)) => {
+                self.named.lock().partitions.insert(partition);
+                self.heard();
+            }
+            Some(Line::NewId(topic)) => {
+                self.epochs.lock().created_again.insert(topic.clone());
+                self.named.lock().topics.insert(topic);
+                self.heard();
+            }
+            Some(Line::LeaderIgnored(partition)) => {
+                self.epochs.lock().ignored.insert(partition);
+            }
+            Some(Line::LeaderTaken(partition)) => {
+                self.epochs.lock().ignored.remove(&partition);
+            }
+            None => {}
         }
-        self.epochs.lock().read(facility, line);
     }
 
     /// Whether librdkafka ignores the leader of a partition whose topic was created again.
@@ -87,48 +101,41 @@ impl OutOfRange {
     }
 }
 
-impl Named {
-    /// Whether the line names something.
-    fn read(&mut self, facility: &str, line: &str) -> bool {
-        match facility {
-            "OFFSET" => line_of_reset(line).is_some_and(|partition| {
-                self.partitions.insert(partition);
-                true
-            }),
-            "METADATA" => line_of_new_id(line).is_some_and(|topic| {
-                self.topics.insert(topic.to_owned());
-                true
-            }),
-            _ => false,
-        }
-    }
+/// What a line of librdkafka's log says.
+enum Line {
+    Reset((String, i32)),
+    NewId(String),
+    LeaderIgnored((String, i32)),
+    LeaderTaken((String, i32)),
 }
 
-impl Epochs {
-    fn read(&mut self, facility: &str, line: &str) {
+impl Line {
+    fn of(facility: &str, line: &str) -> Option<Self> {
         match facility {
-            "METADATA" => self
-                .created_again
-                .extend(line_of_new_id(line).map(str::to_owned)),
+            "OFFSET" => {
+                let (partition, reset) = line.split_once("]: offset reset (at ")?;
+                reset.split_once(") to offset INVALID")?;
+                partition_of(partition).map(Self::Reset)
+            }
+            "METADATA" => {
+                let (topic, ids) = line.split_once(" changed id from ")?;
+                let (before, _) = ids.split_once(" to ")?;
+                let (_, topic) = topic.rsplit_once("Topic ")?;
+                (before != NO_ID).then(|| Self::NewId(topic.to_owned()))
+            }
             "BROKER" => {
-                let ignored = line.split_once("]: ignoring outdated metadata update ");
-                let taken = line.split_once("]: leader ");
-                if let Some(one) = ignored.and_then(|(before, _)| partition_of(before)) {
-                    self.ignored.insert(one);
-                } else if let Some(one) = taken.and_then(|(before, _)| partition_of(before)) {
-                    self.ignored.remove(&one);
+                let (partition, said) = line.rsplit_once("]: ")?;
+                if said.starts_with("ignoring outdated metadata update ") {
+                    partition_of(partition).map(Self::LeaderIgnored)
+                } else if said.starts_with("leader ") {
+                    partition_of(partition).map(Self::LeaderTaken)
+                } else {
+                    None
                 }
             }
-            _ => {}
+            _ => None,
         }
     }
-}
-
-/// `[thrd:main]: requests [3]: offset reset (at offset 150 (leader epoch 0), broker 1) to offset INVALID …`
-fn line_of_reset(line: &str) -> Option<(String, i32)> {
-    let (partition, reset) = line.split_once("]: offset reset (at ")?;
-    reset.split_once(") to offset INVALID")?;
-    partition_of(partition)
 }
 
 /// Of `[thrd:main]: requests [3`.
@@ -136,14 +143,6 @@ fn partition_of(text: &str) -> Option<(String, i32)> {
     let (topic, number) = text.rsplit_once(" [")?;
     let topic = topic.rsplit(' ').next()?;
     Some((topic.to_owned(), number.parse().ok()?))
-}
-
-/// `[thrd:main]: Topic requests changed id from … to …`
-fn line_of_new_id(line: &str) -> Option<&str> {
-    let (topic, ids) = line.split_once(" changed id from ")?;
-    let (before, _) = ids.split_once(" to ")?;
-    let (_, topic) = topic.rsplit_once("Topic ")?;
-    (before != NO_ID).then_some(topic)
 }
 
 /// Starts again what is read from another log now, and assigns the others again.
