@@ -192,8 +192,7 @@ impl Process {
 
     /// SIGSTOP: it stands still and does not know.
     pub(crate) fn freeze(&self) {
-        let pid = i32::try_from(self.id()).expect("a process id");
-        freeze(Pid::from_raw(pid));
+        freeze(self.pid());
     }
 
     /// SIGCONT.
@@ -202,8 +201,11 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("it is our child");
+        kill(self.pid(), signal).expect("it is our child");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.id()).expect("a process id"))
     }
 
     /// Until it has ended by itself.

@@ -62,17 +62,15 @@ impl Redis {
     }
 
     pub(crate) fn freeze(&self) {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        freeze(Pid::from_raw(pid));
+        freeze(self.pid());
     }
 
     pub(crate) fn thaw(&self) {
-        self.signal(Signal::SIGCONT);
+        kill(self.pid(), Signal::SIGCONT).expect("it is our child");
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("it is our child");
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
 }
 

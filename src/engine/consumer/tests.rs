@@ -15,34 +15,16 @@ use crate::metrics::{Gauges, Metrics};
 
 #[test]
 fn partitions_whose_assignment_fails_are_tried_again() {
-    let kafka = MockCluster::new(1).expect("a mock");
-    kafka.create_topic("requests", 2, 1).expect("a topic");
-    let mut settings = settings(None);
-    settings.connection.brokers = kafka.bootstrap_servers();
-    let (metrics, topics) = (Metrics::default(), KnownTopics::default());
-    let core = Arc::new(Core::new(settings, Clock::fixed(NOW), metrics, topics));
-    let (notes, _from_callbacks) = mpsc::channel();
-    let callbacks = || Callbacks::new(Arc::clone(&core), notes.clone());
-    let consumer = core.settings.connection.consumer();
-    let consumer: Consumer = consumer
-        .create_with_context(callbacks())
-        .expect("a consumer");
-    let partition = |number| Partition {
-        topic: "requests".into(),
-        number,
-    };
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset("requests", 0, Offset::Offset(0))
-        .expect("a valid offset");
-    let assigned = consumer.incremental_assign(&list);
-    assigned.expect("it is assigned, and so cannot be once more");
+    // Partition 0 is assigned, and so cannot be once more.
+    let held = Held::assigned(2);
+    let both = [0, 1].map(partition);
 
-    callbacks().assign(&consumer, &[partition(0), partition(1)]);
+    held.callbacks.assign(&held.consumer, &both);
 
-    let shared = core.lock();
+    let shared = held.core.lock();
     let mut pending: Vec<_> = shared.pending.keys().cloned().collect();
     pending.sort();
-    assert_eq!(pending, [partition(0), partition(1)]);
+    assert_eq!(pending, both);
     assert_eq!(shared.state.partitions(), []);
 }
 
@@ -61,6 +43,13 @@ fn a_pending_partition_of_an_unknown_topic_is_not_asked_for_again() {
     assert_eq!(shared.state.partitions(), []);
 }
 
+fn partition(number: i32) -> Partition {
+    Partition {
+        topic: "requests".into(),
+        number,
+    }
+}
+
 /// A consumer on a cluster of its own, which holds partition 0 of `requests`.
 struct Held {
     core: Arc<Core>,
@@ -72,8 +61,18 @@ struct Held {
 
 impl Held {
     fn new() -> Self {
+        let held = Self::assigned(1);
+        held.core
+            .take_in(held.partition.clone(), Tracker::foreign(0, 0));
+        held
+    }
+
+    /// The library holds it, and the engine does not know.
+    fn assigned(partitions: i32) -> Self {
         let kafka = MockCluster::new(1).expect("a mock");
-        kafka.create_topic("requests", 1, 1).expect("a topic");
+        kafka
+            .create_topic("requests", partitions, 1)
+            .expect("a topic");
         let mut settings = settings(None);
         settings.connection.brokers = kafka.bootstrap_servers();
         let (metrics, topics) = (Metrics::default(), KnownTopics::default());
@@ -84,20 +83,15 @@ impl Held {
         let consumer: Consumer = consumer
             .create_with_context(callbacks())
             .expect("a consumer");
-        let partition = Partition {
-            topic: "requests".into(),
-            number: 0,
-        };
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("requests", 0, Offset::Offset(0))
             .expect("a valid offset");
         consumer.incremental_assign(&list).expect("it is free");
-        core.take_in(partition.clone(), Tracker::foreign(0, 0));
         Self {
             callbacks: callbacks(),
             core,
             consumer,
-            partition,
+            partition: partition(0),
             _kafka: kafka,
         }
     }
@@ -108,7 +102,7 @@ impl Held {
             .log(RDKafkaLogLevel::Debug, "JOINGROUP", &line);
     }
 
-    fn losses(&self) -> bool {
+    fn has_lost(&self) -> bool {
         let metrics = self.core.metrics.render(&Gauges::default());
         metrics.contains("rebalances_total{event=\"lost\"} 1\n")
     }
@@ -156,7 +150,7 @@ fn a_revocation_that_an_assignment_of_ours_may_have_answered_is_a_loss(#[case] d
     held.joins(8, "m");
     held.callbacks
         .revoke(&held.consumer, std::slice::from_ref(&held.partition));
-    assert_eq!(held.losses(), disturbed);
+    assert_eq!(held.has_lost(), disturbed);
 }
 
 #[test]
